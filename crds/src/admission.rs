@@ -1,0 +1,84 @@
+//! Tests of the rules of admission: CEL evaluated on this side of the API server, and the messages that it gives.
+
+use crate::{StoreCluster, StoreClusterSpec, StoreOptions};
+use kube::core::cel::{validate_cel, validate_cel_update};
+use serde_json::{Value, json};
+
+fn cluster(spec: &Value) -> StoreCluster {
+    let spec: StoreClusterSpec = serde_json::from_value(spec.clone()).expect("the spec parses");
+    StoreCluster::new("orders", spec)
+}
+
+fn minimal() -> Value {
+    json!({"replicas": 3, "version": "0.1.0", "storage": {"size": "8Gi"}})
+}
+
+fn refusal(cluster: &StoreCluster) -> String {
+    validate_cel(cluster).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn the_minimal_manifest_is_admitted() {
+    validate_cel(&cluster(&minimal())).expect("admitted");
+    let mut even = minimal();
+    even["replicas"] = json!(4);
+    validate_cel(&cluster(&even)).expect("even sizes are allowed, and warned about in a condition");
+}
+
+#[test]
+fn no_replicas_is_refused_and_hibernation_named() {
+    let mut spec = minimal();
+    spec["replicas"] = json!(0);
+    assert!(refusal(&cluster(&spec)).contains("hibernated: true"), "{}", refusal(&cluster(&spec)));
+    spec["replicas"] = json!(10);
+    assert!(refusal(&cluster(&spec)).contains("at most 9"));
+}
+
+#[test]
+fn names_that_cannot_name_children_are_refused() {
+    let mut long = cluster(&minimal());
+    long.metadata.name = Some("a".repeat(41));
+    assert!(refusal(&long).contains("at most 40 characters"), "{}", refusal(&long));
+    for name in ["a.b", "1a", "a-"] {
+        let mut odd = cluster(&minimal());
+        odd.metadata.name = Some(name.to_owned());
+        assert!(refusal(&odd).contains("begin with a lower-case letter"), "{name}");
+    }
+}
+
+#[test]
+fn storage_grows_and_never_shrinks() {
+    let with = |size: &str| {
+        let mut spec = minimal();
+        spec["storage"]["size"] = json!(size);
+        cluster(&spec)
+    };
+    validate_cel_update(&with("16Gi"), &with("8Gi")).expect("growing is admitted");
+    validate_cel_update(&with("8192Mi"), &with("8Gi")).expect("the same size in other words");
+    let refused =
+        validate_cel_update(&with("7Gi"), &with("8Gi")).expect_err("shrinking").to_string();
+    assert!(refused.contains("cannot shrink"), "{refused}");
+}
+
+#[test]
+fn options_that_cannot_work_are_refused() {
+    let with = |options: StoreOptions| {
+        let mut cluster = cluster(&minimal());
+        cluster.spec.options = Some(options);
+        cluster
+    };
+    let slow = StoreOptions { heartbeat_interval: Some(300), ..StoreOptions::default() };
+    assert!(refusal(&with(slow)).contains("5 times heartbeatInterval"));
+    let mode = StoreOptions {
+        auto_compaction_mode: Some(crate::AutoCompactionMode::Periodic),
+        ..StoreOptions::default()
+    };
+    assert!(refusal(&with(mode)).contains("autoCompactionRetention"));
+}
+
+#[test]
+fn unknown_fields_do_not_parse() {
+    let mut spec = minimal();
+    spec["storage"]["sise"] = json!("8Gi");
+    assert!(serde_json::from_value::<StoreClusterSpec>(spec).is_err());
+}

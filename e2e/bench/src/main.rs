@@ -1,0 +1,3 @@
+//! Side by side against etcd.
+
+fn main() {}

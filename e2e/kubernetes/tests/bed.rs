@@ -1,0 +1,151 @@
+//! The bed itself, on this host: it serves what tests need, and its faults are real faults.
+//!
+//! Needs root, and takes the bed that runs or brings one up. It is left up; `cargo xtask cluster down`, which asserts
+//! that nothing is left behind, ends it.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate_kubernetes::images::{Image, build_base};
+use quorate_kubernetes::{Cluster, Node, Options, Part, Progress, components, smoke, wait};
+
+/// One test at a time: they share the bed.
+static BED: Mutex<()> = Mutex::new(());
+
+/// A node is called lost 25 s after its last heartbeat.
+const NOTICED: Duration = Duration::from_secs(90);
+
+/// One pod on each node.
+const EVERYWHERE: &str = "\
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: everywhere, namespace: default}
+spec:
+  selector: {matchLabels: {app: everywhere}}
+  template:
+    metadata: {labels: {app: everywhere}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: sleep, image: 'quorate.local/busybox:1', command: [sleep, '86400']}
+";
+
+fn ready(cluster: &Cluster, node: &Node) -> bool {
+    let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+    let answer = cluster.kubectl_output(&["get", "node", &node.name(), "-o", path]);
+    answer.expect("the API server knows the node") == "True"
+}
+
+/// Whether the kubelet's port can be reached from the host.
+fn reachable(node: &Node) -> bool {
+    let address = format!("{}:10250", node.address());
+    let address: SocketAddr = address.parse().expect("an address of the address plan");
+    TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    wait::until(&Progress::start(), what, NOTICED, || {
+        Ok(if condition() { Ok(()) } else { Err("not yet".to_owned()) })
+    })
+    .expect("it happens before the deadline");
+}
+
+#[test]
+fn pods_volumes_services_names_exec_logs_and_drains_work() {
+    let _alone = BED.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::up(&Options::default()).unwrap();
+    assert_eq!(smoke::run(&cluster, &Progress::start()).unwrap(), 7);
+}
+
+#[test]
+fn a_second_up_takes_the_bed_as_it_is() {
+    let _alone = BED.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = Cluster::up(&Options::default()).unwrap();
+    let before = first.nodes()[0].processes(Part::Kubelet).unwrap();
+    let second = Cluster::up(&Options::default()).unwrap();
+    assert_eq!(second.nodes()[0].processes(Part::Kubelet).unwrap(), before);
+    assert_eq!(before.len(), 1);
+}
+
+#[test]
+fn a_node_that_loses_power_is_noticed_and_comes_back() {
+    let _alone = BED.lock().unwrap_or_else(PoisonError::into_inner);
+    let progress = Progress::start();
+    let cluster = Cluster::up(&Options::default()).unwrap();
+    let node = cluster.nodes()[2];
+    cluster.apply(EVERYWHERE).unwrap();
+    let rollout = ["rollout", "status", "daemonset/everywhere", "--timeout=90s"];
+    cluster.kubectl_output(&rollout).unwrap();
+    for part in [Part::Kubelet, Part::Containerd, Part::Shims, Part::KubeProxy, Part::Pods] {
+        assert!(!node.processes(part).unwrap().is_empty(), "there is no {part:?} to lose");
+    }
+    node.lose(&progress).unwrap();
+    for part in [Part::Kubelet, Part::Containerd, Part::Shims, Part::KubeProxy, Part::Pods] {
+        assert!(node.processes(part).unwrap().is_empty(), "{part:?} survived the loss of power");
+    }
+    until("the loss to be noticed", || !ready(&cluster, &node));
+    assert!(ready(&cluster, &cluster.nodes()[0]), "the others go on");
+    cluster.revive(&node).unwrap();
+    assert!(ready(&cluster, &node));
+    until("its pod to run again", || !node.processes(Part::Pods).unwrap_or_default().is_empty());
+    cluster.kubectl_output(&rollout).unwrap();
+    let path = "jsonpath={.items[0].metadata.name}";
+    let field = format!("--field-selector=spec.nodeName={}", node.name());
+    let select = ["get", "pods", "-l", "app=everywhere", &field, "-o", path];
+    let pod = cluster.kubectl_output(&select).unwrap();
+    until("a command in its pod", || {
+        cluster.kubectl_output(&["exec", &pod, "--", "id", "-u"]).is_ok_and(|id| id.trim() == "0")
+    });
+    cluster.kubectl_output(&["delete", "daemonset", "everywhere", "--timeout=60s"]).unwrap();
+}
+
+#[test]
+fn a_cut_cable_cuts_and_heals() {
+    let _alone = BED.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::up(&Options::default()).unwrap();
+    let node = cluster.nodes()[1];
+    assert!(reachable(&node) && node.network_is_up().unwrap());
+    node.cut_network().unwrap();
+    assert!(!node.network_is_up().unwrap());
+    until("the cable to be cut", || !reachable(&node));
+    assert_eq!(node.processes(Part::Kubelet).unwrap().len(), 1, "nothing on it died");
+    assert!(reachable(&cluster.nodes()[0]), "the others are still reached");
+    node.restore_network().unwrap();
+    until("the cable to work again", || reachable(&node));
+    cluster.wait_for_nodes(&Progress::start()).unwrap();
+}
+
+#[test]
+fn an_image_of_a_dynamically_linked_program_runs() {
+    let _alone = BED.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::up(&Options::default()).unwrap();
+    let program = Path::new("/usr/bin/openssl");
+    let base = "quorate.local/test-base:1";
+    cluster.import_image(&build_base(base, &[program]).unwrap()).unwrap();
+    let context = components::cache().join("images/test-openssl");
+    fs::create_dir_all(&context).unwrap();
+    fs::copy(program, context.join("openssl")).unwrap();
+    let containerfile = context.join("Containerfile");
+    let text = "ARG BASE\nFROM ${BASE}\nCOPY openssl /openssl\nENTRYPOINT [\"/openssl\"]\n";
+    fs::write(&containerfile, text).unwrap();
+    let name = "quorate.local/test-openssl:1";
+    let arguments = [("BASE", base)];
+    let image =
+        Image { name, containerfile: &containerfile, context: &context, arguments: &arguments };
+    cluster.build_image(&image).unwrap();
+    for node in cluster.nodes() {
+        assert!(node.images().unwrap().iter().any(|known| known == name), "{}", node.name());
+    }
+    let image = format!("--image={name}");
+    let gone = ["delete", "pod", "openssl", "--ignore-not-found", "--now"];
+    cluster.kubectl_output(&gone).unwrap();
+    let run = ["run", "openssl", &image, "--restart=Never", "--", "version"];
+    cluster.kubectl_output(&run).unwrap();
+    until("the program's words", || {
+        cluster.kubectl_output(&["logs", "openssl"]).is_ok_and(|log| log.starts_with("OpenSSL 3"))
+    });
+    cluster.kubectl_output(&gone).unwrap();
+}

@@ -1,0 +1,1 @@
+//! Real server processes under stock clients and faults.

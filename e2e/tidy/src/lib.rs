@@ -1,0 +1,1 @@
+//! Reads the source: layering, generated files, habits.

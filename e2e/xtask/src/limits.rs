@@ -1,0 +1,14 @@
+//! The bounds of the chores, each with its reason.
+
+/// Lines of a failed step's log that are printed: a CI run keeps nothing but what it printed, and a failed test of cargo
+/// says all that it has to say within this.
+pub(crate) const FAILED_LOG_LINES: usize = 150;
+
+/// Seeds of the simulator in the gate: some hundreds, about a minute.
+pub(crate) const GATE_SEEDS: usize = 300;
+
+/// Seeds of the simulator in a soak.
+pub(crate) const SOAK_SEEDS: usize = 10_000;
+
+/// Seeds of one batch of a soak: what is run again after an interruption, about a minute.
+pub(crate) const SOAK_BATCH_SEEDS: usize = 250;

@@ -1,0 +1,214 @@
+//! This member's own requests on their way into the log: with whom they are, and what became of them.
+//!
+//! ```text
+//!            no leader known, or one that hands over
+//!   ask ──► Waiting ──────────────► forwarded to the leader ──► accepted ──► committed: answered by apply
+//!             ▲  │ this member leads       │ refused              │
+//!             │  └────► consensus ─────────┼──────────► accepted ─┤ overwritten: another entry was
+//!             └────────────────────────────┴──────────────────────┘ committed in its place
+//! ```
+//!
+//! A request is in the log at most once: it is sent again only after it was refused *before* acceptance, or after the
+//! entry that held it was overwritten by a committed one (design §3). While its fate is unknown it just waits; apply answers
+//! it, or its asker's patience ends.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_consensus::{ConfigurationChange, LogIndex, Term};
+
+/// A request's number within this process life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+/// What is proposed: an encoded envelope, and the configuration change that goes with it, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The requester's number for it (the sequence of the request id inside).
+    pub sequence: Sequence,
+    /// The encoded envelope.
+    pub envelope: Bytes,
+    /// Set for a membership command.
+    pub change: Option<ConfigurationChange>,
+}
+
+/// Where a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Here, to be sent to the leader once one is known.
+    Waiting,
+    /// With consensus of this member, not yet in the log.
+    Proposing,
+    /// On its way to a leader; its fate there is unknown. A refusal counts only if it names this attempt.
+    Forwarded { attempt: u64 },
+    /// In the log of a leader.
+    Accepted { term: Term, index: LogIndex },
+}
+
+/// All of this member's requests that are not answered.
+#[derive(Debug, Default)]
+pub(crate) struct Proposals {
+    pending: BTreeMap<Sequence, (Proposal, Place)>,
+    /// Those in `Place::Waiting`, in order of asking.
+    waiting: BTreeMap<Sequence, ()>,
+    /// Those in `Place::Accepted`, by index.
+    accepted: BTreeMap<LogIndex, Sequence>,
+    /// Counts the rounds of forwarding.
+    attempts: u64,
+}
+
+impl Proposals {
+    /// A request comes in.
+    pub(crate) fn ask(&mut self, proposal: Proposal) {
+        let sequence = proposal.sequence;
+        let before = self.pending.insert(sequence, (proposal, Place::Waiting));
+        assert!(before.is_none(), "INV-R4: request {} was asked twice", sequence.0);
+        self.waiting.insert(sequence, ());
+    }
+
+    /// Takes what waits, for this member's own consensus.
+    pub(crate) fn take_for_consensus(&mut self) -> Vec<Proposal> {
+        self.take(&Place::Proposing)
+    }
+
+    /// Takes what waits, for another member that leads. The number of the attempt goes with the message and comes back
+    /// in a refusal, so that a late copy of an earlier refusal cannot send a request twice.
+    pub(crate) fn take_for_leader(&mut self) -> (u64, Vec<Proposal>) {
+        self.attempts += 1;
+        let attempt = self.attempts;
+        (attempt, self.take(&Place::Forwarded { attempt }))
+    }
+
+    fn take(&mut self, place: &Place) -> Vec<Proposal> {
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting
+            .into_keys()
+            .filter_map(|sequence| {
+                let (proposal, at) = self.pending.get_mut(&sequence)?;
+                *at = place.clone();
+                Some(proposal.clone())
+            })
+            .collect()
+    }
+
+    /// It got a place in a leader's log.
+    pub(crate) fn accepted(&mut self, sequence: Sequence, term: Term, index: LogIndex) {
+        if let Some((_, place)) = self.pending.get_mut(&sequence) {
+            *place = Place::Accepted { term, index };
+            self.accepted.insert(index, sequence);
+        }
+    }
+
+    /// It was refused before acceptance, by consensus here (no attempt) or by the leader it was forwarded to: it may be
+    /// sent again. Whether this refusal was news.
+    pub(crate) fn refused(&mut self, sequence: Sequence, attempt: Option<u64>) -> bool {
+        let Some((_, place)) = self.pending.get_mut(&sequence) else { return false };
+        let current = match (&*place, attempt) {
+            (Place::Proposing, None) => true,
+            (Place::Forwarded { attempt: sent }, Some(refused)) => *sent == refused,
+            (Place::Proposing, Some(_))
+            | (Place::Forwarded { .. }, None)
+            | (Place::Waiting | Place::Accepted { .. }, _) => false,
+        };
+        if current {
+            *place = Place::Waiting;
+            self.waiting.insert(sequence, ());
+        }
+        current
+    }
+
+    /// An entry was committed; `own` is the request in it, if it is one of this life of this member. Whatever was
+    /// accepted at or below this index under another term has lost its place and waits again.
+    pub(crate) fn committed(&mut self, term: Term, index: LogIndex, own: Option<Sequence>) {
+        if let Some(sequence) = own {
+            self.forget(sequence);
+        }
+        while let Some(entry) = self.accepted.first_entry() {
+            if *entry.key() > index {
+                break;
+            }
+            let (at, sequence) = (*entry.key(), *entry.get());
+            entry.remove();
+            if let Some((_, place)) = self.pending.get_mut(&sequence) {
+                assert!(
+                    at < index || *place != Place::Accepted { term, index },
+                    "INV-R4: the entry that holds request {} was committed without it",
+                    sequence.0
+                );
+                *place = Place::Waiting;
+                self.waiting.insert(sequence, ());
+            }
+        }
+    }
+
+    /// Its asker gave up, or it failed for good. Whether it was pending.
+    pub(crate) fn forget(&mut self, sequence: Sequence) -> bool {
+        self.waiting.remove(&sequence);
+        self.pending.remove(&sequence).is_some()
+    }
+
+    /// Whether anything waits to be sent.
+    #[must_use]
+    pub(crate) fn any_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// How many requests are not answered.
+    #[must_use]
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposal(sequence: u64) -> Proposal {
+        Proposal { sequence: Sequence(sequence), envelope: Bytes::from_static(b"x"), change: None }
+    }
+
+    fn sequences(proposals: &[Proposal]) -> Vec<u64> {
+        proposals.iter().map(|proposal| proposal.sequence.0).collect()
+    }
+
+    #[test]
+    fn what_was_refused_goes_to_the_next_leader_and_what_is_unknown_stays() {
+        let mut proposals = Proposals::default();
+        proposals.ask(proposal(1));
+        proposals.ask(proposal(2));
+        let (first, sent) = proposals.take_for_leader();
+        assert_eq!(sequences(&sent), [1, 2]);
+        assert!(proposals.refused(Sequence(2), Some(first)));
+        assert!(!proposals.refused(Sequence(2), Some(first)), "it waits already");
+        let (_, sent) = proposals.take_for_leader();
+        assert_eq!(sequences(&sent), [2]);
+        assert!(!proposals.refused(Sequence(2), Some(first)), "a late copy of an old refusal");
+        assert_eq!(proposals.pending(), 2);
+    }
+
+    #[test]
+    fn an_overwritten_entry_is_proposed_again_and_a_committed_one_is_not() {
+        let mut proposals = Proposals::default();
+        proposals.ask(proposal(1));
+        proposals.ask(proposal(2));
+        proposals.take_for_consensus();
+        proposals.accepted(Sequence(1), Term(1), LogIndex(5));
+        proposals.accepted(Sequence(2), Term(1), LogIndex(6));
+        proposals.committed(Term(1), LogIndex(5), Some(Sequence(1)));
+        assert!(!proposals.any_waiting());
+        proposals.committed(Term(2), LogIndex(6), None);
+        assert_eq!(sequences(&proposals.take_for_consensus()), [2]);
+        assert_eq!(proposals.pending(), 1);
+    }
+
+    #[test]
+    fn a_request_found_in_the_log_by_another_way_is_not_sent_again() {
+        let mut proposals = Proposals::default();
+        proposals.ask(proposal(1));
+        let (attempt, _) = proposals.take_for_leader();
+        proposals.committed(Term(1), LogIndex(9), Some(Sequence(1)));
+        assert_eq!(proposals.pending(), 0);
+        assert!(!proposals.refused(Sequence(1), Some(attempt)));
+    }
+}

@@ -1,0 +1,3 @@
+//! The simulator: production code on a simulated network, disk and clock.
+
+fn main() {}

@@ -1,0 +1,226 @@
+//! Raft's transport: one outgoing connection to each peer, bounded and lossy; consensus repeats what matters.
+//!
+//! Messages to a peer go through a bounded queue and leave in batches. A snapshot has a connection of its own, so that
+//! it never stands before a heartbeat. The peer protocol is ours: mixing with etcd's own members is not wanted.
+
+pub mod frame;
+pub mod hello;
+pub mod membership;
+pub mod receiver;
+pub mod sender;
+pub mod snapshot;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use quorate_consensus::MemberId;
+use quorate_machine::{ClusterId, FeatureLevel, Incarnation, Member};
+use quorate_replica::{Input, PeerMessage};
+use tokio::{
+    net::TcpStream,
+    runtime,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+pub use membership::Membership;
+
+use self::sender::{QUEUE_MAX, Sender};
+
+/// Who this member is in every handshake.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member.
+    pub member: MemberId,
+    /// Its data directory.
+    pub incarnation: Incarnation,
+    /// What it knows.
+    pub feature_level: FeatureLevel,
+}
+
+impl Identity {
+    /// This member's id as clients see it.
+    #[must_use]
+    pub fn member_id(&self) -> quorate_machine::MemberId {
+        quorate_machine::MemberId(self.member.0)
+    }
+}
+
+/// Where the transport tells what happened.
+#[derive(Clone)]
+pub struct PeerEvents {
+    inputs: mpsc::Sender<Input>,
+    snapshots: mpsc::Sender<(MemberId, TcpStream)>,
+    removed: watch::Sender<bool>,
+}
+
+impl PeerEvents {
+    /// Inputs go to consensus; snapshot connections to whoever installs; `removed` is set when a peer says that this
+    /// member is no longer one.
+    #[must_use]
+    pub fn new(
+        inputs: mpsc::Sender<Input>,
+        snapshots: mpsc::Sender<(MemberId, TcpStream)>,
+        removed: watch::Sender<bool>,
+    ) -> Self {
+        Self { inputs, snapshots, removed }
+    }
+
+    async fn input(&self, input: Input) {
+        // Fails only while the process stops.
+        self.inputs.send(input).await.ok();
+    }
+
+    fn removed_from_cluster(&self) {
+        self.removed.send_replace(true);
+    }
+
+    async fn receive_snapshot(&self, from: MemberId, stream: TcpStream) -> anyhow::Result<()> {
+        self.snapshots
+            .send((from, stream))
+            .await
+            .map_err(|_| anyhow::anyhow!("this member is stopping"))
+    }
+}
+
+/// Counts per peer, for metrics.
+#[derive(Debug, Default)]
+pub struct PeerMetrics(Mutex<BTreeMap<MemberId, Arc<PeerCounts>>>);
+
+/// One peer's counts.
+#[derive(Debug, Default)]
+pub struct PeerCounts {
+    /// Bytes of messages sent.
+    pub sent_bytes: AtomicU64,
+    /// Bytes of messages received.
+    pub received_bytes: AtomicU64,
+    /// Messages that were dropped or batches that broke.
+    pub send_failures: AtomicU64,
+    /// Whether our connection to it stands.
+    pub connected: AtomicBool,
+}
+
+impl PeerMetrics {
+    /// One peer's counts.
+    #[must_use]
+    pub fn of(&self, peer: MemberId) -> Arc<PeerCounts> {
+        self.0.lock().entry(peer).or_default().clone()
+    }
+
+    /// All peers' counts.
+    #[must_use]
+    pub fn all(&self) -> Vec<(MemberId, Arc<PeerCounts>)> {
+        self.0.lock().iter().map(|(peer, counts)| (*peer, counts.clone())).collect()
+    }
+
+    fn sent(&self, peer: MemberId, bytes: usize) {
+        self.of(peer).sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn received(&self, peer: MemberId, bytes: usize) {
+        self.of(peer).received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn send_failed(&self, peer: MemberId) {
+        self.of(peer).send_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn connected(&self, peer: MemberId, connected: bool) {
+        self.of(peer).connected.store(connected, Ordering::Relaxed);
+    }
+}
+
+/// The senders to all peers, kept in step with the applied membership.
+pub struct PeerSet {
+    identity: Arc<Identity>,
+    events: PeerEvents,
+    metrics: Arc<PeerMetrics>,
+    runtime: runtime::Handle,
+    senders: BTreeMap<MemberId, Peer>,
+}
+
+struct Peer {
+    addresses: Vec<String>,
+    queue: mpsc::Sender<PeerMessage>,
+    task: JoinHandle<()>,
+}
+
+impl PeerSet {
+    /// No peers yet.
+    #[must_use]
+    pub fn new(
+        identity: Arc<Identity>,
+        events: PeerEvents,
+        metrics: Arc<PeerMetrics>,
+        runtime: runtime::Handle,
+    ) -> Self {
+        Self { identity, events, metrics, runtime, senders: BTreeMap::new() }
+    }
+
+    /// Starts senders to new members, ends those to members that left, restarts those whose URLs changed.
+    pub fn set_members(&mut self, members: &[Member]) {
+        let wanted: BTreeMap<MemberId, Vec<String>> = members
+            .iter()
+            .filter(|member| member.id.0 != self.identity.member.0)
+            .map(|member| (MemberId(member.id.0), peer_addresses(&member.peer_urls)))
+            .collect();
+        self.senders.retain(|peer, sender| {
+            let keep = wanted.get(peer).is_some_and(|addresses| *addresses == sender.addresses);
+            if !keep {
+                sender.task.abort();
+            }
+            keep
+        });
+        for (peer, addresses) in wanted {
+            if !self.senders.contains_key(&peer) {
+                self.start(peer, addresses);
+            }
+        }
+    }
+
+    fn start(&mut self, peer: MemberId, addresses: Vec<String>) {
+        let (queue, messages) = mpsc::channel(QUEUE_MAX);
+        let sender = Sender {
+            identity: self.identity.clone(),
+            peer,
+            addresses: addresses.clone(),
+            queue: messages,
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let task = self.runtime.spawn(sender.run());
+        self.senders.insert(peer, Peer { addresses, queue, task });
+    }
+
+    /// Queues a message; a full queue or an unknown peer drops it, and consensus hears of that by itself.
+    pub fn send(&self, message: PeerMessage) {
+        if let Some(peer) = self.senders.get(&message.to) {
+            if peer.queue.try_send(message).is_err() {
+                self.metrics.send_failed(MemberId(0));
+            }
+        }
+    }
+
+    /// Where a peer listens.
+    #[must_use]
+    pub fn addresses(&self, peer: MemberId) -> Vec<String> {
+        self.senders.get(&peer).map(|peer| peer.addresses.clone()).unwrap_or_default()
+    }
+}
+
+/// Host and port of each peer URL.
+#[must_use]
+pub fn peer_addresses(urls: &[String]) -> Vec<String> {
+    urls.iter()
+        .filter_map(|url| crate::config::Url::parse(url).ok())
+        .map(|url| if url.host.contains(':') { format!("[{}]:{}", url.host, url.port) } else { format!("{}:{}", url.host, url.port) })
+        .collect()
+}

@@ -1,0 +1,56 @@
+//! Who waits for what: requests and reads of this member's clients, each answered at most once (INV-R4).
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// Spreads the locks: callers, the apply thread and the consensus thread all touch it.
+const SHARDS: u64 = 16;
+
+/// Waiters by number.
+#[derive(Debug)]
+pub struct Pending<T> {
+    next: AtomicU64,
+    shards: Vec<Mutex<HashMap<u64, oneshot::Sender<T>>>>,
+}
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Self { next: AtomicU64::new(1), shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+}
+
+impl<T> Pending<T> {
+    /// A new waiter: its number, and where its answer comes.
+    pub fn wait(&self) -> (u64, oneshot::Receiver<T>) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, waiter) = oneshot::channel();
+        self.shard(number).lock().insert(number, answer);
+        (number, waiter)
+    }
+
+    /// Answers a waiter; false if it is gone.
+    pub fn answer(&self, number: u64, answer: T) -> bool {
+        let waiter = self.shard(number).lock().remove(&number);
+        waiter.is_some_and(|waiter| waiter.send(answer).is_ok())
+    }
+
+    /// The waiter gave up.
+    pub fn forget(&self, number: u64) {
+        self.shard(number).lock().remove(&number);
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    fn shard(&self, number: u64) -> &Mutex<HashMap<u64, oneshot::Sender<T>>> {
+        let at = usize::try_from(number % SHARDS).expect("a small number");
+        &self.shards[at]
+    }
+}

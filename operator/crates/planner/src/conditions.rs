@@ -1,0 +1,415 @@
+//! Conditions: what the status says about a cluster, type by type, with stable reasons.
+//!
+//! | type | status | reason | meaning |
+//! | --- | --- | --- | --- |
+//! | Available | True | Serving | a member leads and a quorum of voters follows it |
+//! | | False | Forming | the cluster is not formed yet |
+//! | | False | Hibernated | it is stopped on purpose |
+//! | | False | Starting | its members have not been ready since they were started |
+//! | | False | NoLeader | a quorum can be reached, but nobody leads it |
+//! | | False | QuorumLost | too few voters can be reached |
+//! | Progressing | True | Forming, JoinerStarting, LearnerCatchingUp, LeadershipMoving, PodStopping, … | what is under way or waits: any [`Reason`] |
+//! | | True | MembersStarting | members are on their way to being ready |
+//! | | True | Hibernating | members are being stopped |
+//! | | True | Deleting | the cluster is being deleted |
+//! | | False | Reconciled | everything is as wanted |
+//! | | False | Paused, Hibernated, EarlierVolumesFound, InvalidSpec | nothing is done until a person says so |
+//! | Degraded | True | QuorumLost, MemberDown, VolumeLost, MemberRefuses | what the cluster suffers |
+//! | | True | FormationFailed, NameTaken, ForeignCluster, ForeignMember, MemoryUnreadable, InvalidSpec | what a person must put right |
+//! | | False | AsExpected | nothing is wrong |
+//! | QuorumHealthy | True | QuorumReachable | a quorum of voters answers |
+//! | | False | QuorumLost, Forming, Hibernated | it does not |
+//! | RestartPending | True | SettingsChanged | the named members run older settings |
+//! | | False | UpToDate | none does |
+//! | ResizePending | True | VolumesSmaller | the named members have smaller volumes than `storage.size` |
+//! | | False | UpToDate | none has |
+//! | EarlierVolumesFound | True | EarlierVolumesFound | claims of an earlier cluster wait for adopt or discard |
+//! | | False | NoneFound | none do |
+//! | SizeWarning | True | EvenSize | an even number of members tolerates no more failures than one fewer |
+//! | | False | OddSize | the number is odd |
+//!
+//! Messages carry no times and no counters, so that a status that says the same is the same.
+
+use crate::draft::Draft;
+use crate::memory::member_id;
+use crate::objects::pod::settings_digest;
+use crate::quantity;
+use crate::reason::Reason;
+use crate::world::{annotation, is_terminating, quorum};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use quorate_crds::{MemberRole, MemberStatus, OperationKind, names};
+
+/// Type of a condition of a StoreCluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// Clients are served: a member leads and a quorum of voters follows it.
+    Available,
+    /// Something is under way or waits.
+    Progressing,
+    /// Something is wrong that the cluster survives for now, or that a person must put right.
+    Degraded,
+    /// A quorum of voters is reachable.
+    QuorumHealthy,
+    /// Members run settings that are not the wanted ones.
+    RestartPending,
+    /// Members have smaller volumes than wanted.
+    ResizePending,
+    /// Claims of an earlier cluster of this name exist.
+    EarlierVolumesFound,
+    /// The number of members is even.
+    SizeWarning,
+}
+
+impl ConditionType {
+    /// The word of the API for this type.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "Available",
+            Self::Progressing => "Progressing",
+            Self::Degraded => "Degraded",
+            Self::QuorumHealthy => "QuorumHealthy",
+            Self::RestartPending => "RestartPending",
+            Self::ResizePending => "ResizePending",
+            Self::EarlierVolumesFound => "EarlierVolumesFound",
+            Self::SizeWarning => "SizeWarning",
+        }
+    }
+}
+
+/// What is found about one condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) type_: ConditionType,
+    pub(crate) holds: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+fn finding(
+    type_: ConditionType,
+    holds: bool,
+    reason: &'static str,
+    message: impl Into<String>,
+) -> Finding {
+    Finding { type_, holds, reason, message: message.into() }
+}
+
+/// What the conditions are derived from.
+struct Facts {
+    formed: bool,
+    hibernated: bool,
+    /// Remembered voters.
+    voters: usize,
+    reachable: usize,
+    following: usize,
+    leader: Option<u64>,
+    /// No voter has been ready since it was started on purpose.
+    starting: bool,
+}
+
+impl Facts {
+    fn of(draft: &Draft<'_>) -> Self {
+        let world = draft.world;
+        let ids = || draft.memory.voters().filter_map(member_id);
+        let foreign = draft
+            .memory
+            .cluster_id
+            .and_then(|cluster_id| world.roster(cluster_id))
+            .map_or(0, |roster| roster.foreign.iter().filter(|seat| !seat.learner).count());
+        Self {
+            formed: draft.memory.cluster_id.is_some(),
+            hibernated: world.desired.hibernated,
+            voters: draft.memory.voters().count() + foreign,
+            reachable: ids().filter(|id| world.observed.answer(*id).is_some()).count(),
+            following: ids().filter(|id| world.follows(*id).is_some()).count(),
+            leader: world.leader(),
+            starting: draft.memory.voters().all(|member| !member.started),
+        }
+    }
+
+    fn has_quorum(&self) -> bool {
+        self.voters > 0 && self.reachable >= quorum(self.voters)
+    }
+}
+
+/// Everything that is found, one finding for each type.
+pub(crate) fn findings(draft: &Draft<'_>) -> Vec<Finding> {
+    let facts = Facts::of(draft);
+    vec![
+        available(&facts),
+        progressing(draft, &facts),
+        degraded(draft, &facts),
+        quorum_healthy(&facts),
+        restart_pending(draft),
+        resize_pending(draft),
+        earlier_volumes(draft),
+        size_warning(draft.world.desired.replicas),
+    ]
+}
+
+fn available(facts: &Facts) -> Finding {
+    let no = |reason, message: &str| finding(ConditionType::Available, false, reason, message);
+    if facts.leader.is_some() && facts.voters > 0 && facts.following >= quorum(facts.voters) {
+        finding(
+            ConditionType::Available,
+            true,
+            "Serving",
+            "a member leads and a quorum of voters follows it",
+        )
+    } else if !facts.formed {
+        no("Forming", "the cluster is not formed yet")
+    } else if facts.hibernated {
+        no("Hibernated", "the cluster is stopped because spec.hibernated is set")
+    } else if facts.starting {
+        no("Starting", "the members are starting")
+    } else if facts.has_quorum() {
+        no("NoLeader", "a quorum of voters can be reached, but nobody leads it")
+    } else {
+        no(
+            "QuorumLost",
+            "too few voters can be reached to serve clients; nothing is removed for that, the cluster serves again when they are back",
+        )
+    }
+}
+
+fn quorum_healthy(facts: &Facts) -> Finding {
+    let type_ = ConditionType::QuorumHealthy;
+    if facts.has_quorum() {
+        finding(type_, true, "QuorumReachable", "a quorum of voters answers")
+    } else if !facts.formed {
+        finding(type_, false, "Forming", "the cluster is not formed yet")
+    } else if facts.hibernated {
+        finding(type_, false, "Hibernated", "the cluster is stopped because spec.hibernated is set")
+    } else {
+        finding(type_, false, "QuorumLost", "too few voters answer")
+    }
+}
+
+fn progressing(draft: &Draft<'_>, facts: &Facts) -> Finding {
+    let type_ = ConditionType::Progressing;
+    let yes = |reason, message: &str| finding(type_, true, reason, message);
+    let no = |reason, message: &str| finding(type_, false, reason, message);
+    let world = draft.world;
+    let by = |reason: Reason| draft.waiting.iter().find(|waiting| waiting.reason == reason);
+    if world.observed.cluster.deleting {
+        let message = draft.waiting.first().map_or("the cluster is being deleted", |w| &w.message);
+        return yes("Deleting", message);
+    }
+    if by(Reason::Paused).is_some() {
+        return no("Paused", "spec.paused is set: nothing is changed");
+    }
+    if let Some(waiting) = by(Reason::EarlierVolumesFound) {
+        return no("EarlierVolumesFound", &waiting.message);
+    }
+    if facts.hibernated && by(Reason::Forming).is_none() {
+        let runs = draft.memory.members.keys().any(|ordinal| world.pod(*ordinal).is_some());
+        return if runs {
+            yes("Hibernating", "the members are being stopped")
+        } else {
+            no(
+                "Hibernated",
+                "spec.hibernated is set: the members are stopped, their volumes are kept",
+            )
+        };
+    }
+    if let Some(waiting) = draft.waiting.first() {
+        return yes(waiting.reason.as_str(), &waiting.message);
+    }
+    if !facts.formed {
+        return yes("Forming", "the cluster is being formed");
+    }
+    if let Some(operation) = &draft.memory.operation {
+        let name = world.desired.name.member(operation.ordinal);
+        return match operation.kind {
+            OperationKind::Join => yes("JoinerStarting", &format!("{name} joins")),
+            OperationKind::Leave => yes("PodStopping", &format!("{name} leaves")),
+        };
+    }
+    let starting = member_names(draft, |member| {
+        let unready = world.pod(member.ordinal).is_none_or(|pod| !crate::world::is_ready(pod));
+        member.role == MemberRole::Voter && unready
+    });
+    if starting.is_empty() {
+        no("Reconciled", "everything is as wanted")
+    } else {
+        yes("MembersStarting", &format!("waiting for {starting} to be ready"))
+    }
+}
+
+/// What a person must put right comes before what may pass on its own.
+const TROUBLES: [Reason; 5] = [
+    Reason::MemoryUnreadable,
+    Reason::ForeignCluster,
+    Reason::ForeignMember,
+    Reason::NameTaken,
+    Reason::FormationFailed,
+];
+
+fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
+    let type_ = ConditionType::Degraded;
+    let yes = |reason, message: String| finding(type_, true, reason, message);
+    let trouble =
+        TROUBLES.iter().find_map(|reason| draft.waiting.iter().find(|w| w.reason == *reason));
+    if let Some(waiting) = trouble {
+        return yes(waiting.reason.as_str(), waiting.message.clone());
+    }
+    let world = draft.world;
+    let deleting = world.observed.cluster.deleting;
+    if facts.formed && !facts.hibernated && !facts.starting && !facts.has_quorum() && !deleting {
+        return yes("QuorumLost", "too few voters can be reached to serve clients".to_owned());
+    }
+    let lost = member_names(draft, |member| {
+        let claim = world.claim(&member.claim);
+        let same = claim
+            .is_some_and(|c| c.metadata.uid == member.claim_uid && !is_terminating(&c.metadata));
+        member.role == MemberRole::Voter && member.claim_uid.is_some() && !same && !deleting
+    });
+    if !lost.is_empty() {
+        return yes(
+            "VolumeLost",
+            format!(
+                "the claim of {lost} is gone; do not delete its pod while it serves, add a member and remove this one"
+            ),
+        );
+    }
+    // That a removed member says Removed until its pod is gone is as it should be.
+    let refusing = member_names(draft, |member| {
+        member.verdict.is_some() && member.role != MemberRole::Removed
+    });
+    if !refusing.is_empty() {
+        return yes(
+            "MemberRefuses",
+            format!("{refusing} does not start on its data; status.members[].verdict says why"),
+        );
+    }
+    let down = member_names(draft, |member| {
+        let answers = member_id(member).is_some_and(|id| world.observed.answer(id).is_some());
+        member.role == MemberRole::Voter && member.started && !answers
+    });
+    if down.is_empty() || facts.hibernated || deleting {
+        finding(type_, false, "AsExpected", "nothing is wrong")
+    } else {
+        yes("MemberDown", format!("{down} cannot be reached; the others go on"))
+    }
+}
+
+fn restart_pending(draft: &Draft<'_>) -> Finding {
+    let current = settings_digest(draft.world.desired);
+    let pending = member_names(draft, |member| {
+        draft.world.pod(member.ordinal).filter(|pod| !is_terminating(&pod.metadata)).is_some_and(
+            |pod| annotation(&pod.metadata, names::ANNOTATION_SETTINGS) != Some(current.as_str()),
+        )
+    });
+    if pending.is_empty() {
+        finding(
+            ConditionType::RestartPending,
+            false,
+            "UpToDate",
+            "every member runs the wanted settings",
+        )
+    } else {
+        finding(
+            ConditionType::RestartPending,
+            true,
+            "SettingsChanged",
+            format!(
+                "{pending} run older settings; a pod that is deleted comes back with the new ones, one at a time keeps the quorum"
+            ),
+        )
+    }
+}
+
+fn resize_pending(draft: &Draft<'_>) -> Finding {
+    let wanted = quantity::parse(&draft.world.desired.storage_size.0);
+    let small = member_names(draft, |member| {
+        let claim = draft.world.claim(&member.claim).and_then(|claim| claim.spec.as_ref());
+        let asked = claim
+            .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage"))
+            .and_then(|size| quantity::parse(&size.0));
+        asked.is_some_and(|asked| Some(asked) < wanted)
+    });
+    if small.is_empty() {
+        finding(ConditionType::ResizePending, false, "UpToDate", "every volume has the wanted size")
+    } else {
+        finding(
+            ConditionType::ResizePending,
+            true,
+            "VolumesSmaller",
+            format!(
+                "the volumes of {small} are smaller than storage.size, which holds for new members"
+            ),
+        )
+    }
+}
+
+fn earlier_volumes(draft: &Draft<'_>) -> Finding {
+    let type_ = ConditionType::EarlierVolumesFound;
+    match draft.waiting.iter().find(|waiting| waiting.reason == Reason::EarlierVolumesFound) {
+        Some(waiting) => finding(type_, true, "EarlierVolumesFound", waiting.message.clone()),
+        None => finding(
+            type_,
+            false,
+            "NoneFound",
+            "no claims of an earlier cluster wait for a decision",
+        ),
+    }
+}
+
+fn size_warning(replicas: i32) -> Finding {
+    let type_ = ConditionType::SizeWarning;
+    if replicas % 2 == 0 {
+        finding(
+            type_,
+            true,
+            "EvenSize",
+            format!(
+                "{replicas} members tolerate no more failures than {}; use an odd number",
+                replicas - 1
+            ),
+        )
+    } else {
+        finding(type_, false, "OddSize", "the number of members is odd")
+    }
+}
+
+fn member_names(draft: &Draft<'_>, which: impl Fn(&MemberStatus) -> bool) -> String {
+    let names: Vec<&str> = draft
+        .memory
+        .members
+        .values()
+        .filter(|member| which(member))
+        .map(|m| m.name.as_str())
+        .collect();
+    names.join(", ")
+}
+
+/// The findings as conditions; a condition whose status stays keeps its lastTransitionTime.
+pub(crate) fn conditions(
+    old: &[Condition],
+    findings: &[Finding],
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut conditions: Vec<Condition> = findings
+        .iter()
+        .map(|finding| {
+            let status = if finding.holds { "True" } else { "False" };
+            let before =
+                old.iter().find(|c| c.type_ == finding.type_.as_str() && c.status == status);
+            Condition {
+                type_: finding.type_.as_str().to_owned(),
+                status: status.to_owned(),
+                reason: finding.reason.to_owned(),
+                message: finding.message.clone(),
+                observed_generation: Some(generation),
+                last_transition_time: before.map_or(Time(now), |c| c.last_transition_time.clone()),
+            }
+        })
+        .collect();
+    // What this plan has no finding about (an invalid spec) stays as it was last reported.
+    let silent = old.iter().filter(|c| !findings.iter().any(|f| f.type_.as_str() == c.type_));
+    conditions.extend(silent.cloned());
+    conditions
+}

@@ -1,0 +1,137 @@
+//! Observed: everything that `plan` sees of the world, the clock included.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
+use quorate_crds::StoreClusterStatus;
+use std::collections::BTreeMap;
+
+/// The world as one observation found it.
+///
+/// The shell fills it: children by the label `quorate.dev/cluster=<name>` in the cluster's namespace, whoever owns
+/// them (the planner compares owners), members by asking them. What could not be observed is data: see
+/// [`Membership::Unreachable`] and [`MemberView::Unreachable`].
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The time of the observation.
+    pub now: Timestamp,
+    /// What is known of the StoreCluster object itself, apart from its spec.
+    pub cluster: ClusterFacts,
+    /// Its status as stored: memory of the operator and the conditions as last reported. Default when absent.
+    pub status: StoreClusterStatus,
+    /// StatefulSets labelled with the cluster's name.
+    pub stateful_sets: Vec<StatefulSet>,
+    /// Pods labelled with the cluster's name: members' and the formation Job's.
+    pub pods: Vec<Pod>,
+    /// Claims labelled with the cluster's name, of earlier clusters too.
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// Services labelled with the cluster's name.
+    pub services: Vec<Service>,
+    /// PodDisruptionBudgets labelled with the cluster's name.
+    pub budgets: Vec<PodDisruptionBudget>,
+    /// Jobs labelled with the cluster's name.
+    pub jobs: Vec<Job>,
+    /// What the store says about its membership.
+    pub membership: Membership,
+    /// What each member says about itself, by member id. A member without an entry counts as unreachable.
+    pub members: BTreeMap<u64, MemberView>,
+}
+
+/// What is known of the StoreCluster object itself, apart from its spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterFacts {
+    /// Its UID: the token of the formation and the owner of the children.
+    pub uid: String,
+    /// Its generation, for observedGeneration.
+    pub generation: i64,
+    /// Its resourceVersion: the precondition of the status write.
+    pub resource_version: String,
+    /// Whether it has a deletionTimestamp.
+    pub deleting: bool,
+    /// Whether it carries our finalizer.
+    pub has_finalizer: bool,
+    /// Its annotations (`quorate.dev/earlier-volumes`).
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What the store says about its membership, from a *linearizable* MemberList.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// Nobody was asked: the cluster is not formed yet, or no pod of it runs.
+    NotAsked,
+    /// Everybody who could answer was asked and nobody did.
+    Unreachable {
+        /// Since when nobody answers.
+        since: Timestamp,
+        /// The last error, in stable words (no ports, no times).
+        error: String,
+    },
+    /// A quorum confirmed this list.
+    Known {
+        /// Cluster id of the answer's header.
+        cluster_id: u64,
+        /// All members, learners included.
+        members: Vec<StoreMember>,
+    },
+}
+
+/// One entry of MemberList.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreMember {
+    /// Id of the member.
+    pub id: u64,
+    /// Its name; empty until it has started once.
+    pub name: String,
+    /// URLs for its peers.
+    pub peer_urls: Vec<String>,
+    /// URLs for clients; empty until it has started once.
+    pub client_urls: Vec<String>,
+    /// Whether it has no vote.
+    pub learner: bool,
+}
+
+/// What asking one member gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberView {
+    /// It did not answer.
+    Unreachable {
+        /// Since when.
+        since: Timestamp,
+        /// The last error, in stable words.
+        error: String,
+    },
+    /// It answered `Maintenance.Status`.
+    Answered(MemberAnswer),
+}
+
+/// What `Maintenance.Status` of one member said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberAnswer {
+    /// Whom it takes for the leader; `None` for etcd's 0.
+    pub leader: Option<u64>,
+    /// Its term.
+    pub term: u64,
+    /// Its Raft index (etcd's raftIndex: committed).
+    pub raft_index: u64,
+    /// Its applied index.
+    pub applied_index: u64,
+    /// Whether it has no vote.
+    pub learner: bool,
+    /// Version of its server.
+    pub version: String,
+    /// Alarms and errors that it reports.
+    pub errors: Vec<String>,
+}
+
+impl Observed {
+    /// The answer of a member, if it gave one.
+    #[must_use]
+    pub fn answer(&self, id: u64) -> Option<&MemberAnswer> {
+        match self.members.get(&id) {
+            Some(MemberView::Answered(answer)) => Some(answer),
+            Some(MemberView::Unreachable { .. }) | None => None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Reason: why something was not done, in stable words.
+
+use std::fmt;
+
+/// Why an action is not taken now. The names are stable: they are the reasons of conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// `spec.paused` is set.
+    Paused,
+    /// `spec.hibernated` is set.
+    Hibernated,
+    /// The spec asks for something that admission could not refuse.
+    InvalidSpec,
+    /// Claims of an earlier cluster of this name exist.
+    EarlierVolumesFound,
+    /// An object of a name that we need belongs to somebody else.
+    NameTaken,
+    /// The formation Job has not finished.
+    Forming,
+    /// The formation Job failed.
+    FormationFailed,
+    /// Nobody confirmed the list of members.
+    MembershipUnknown,
+    /// The members belong to another cluster than the one that was formed.
+    ForeignCluster,
+    /// The store lists a member that the operator did not make.
+    ForeignMember,
+    /// A joiner has not started yet.
+    JoinerStarting,
+    /// A joiner has not caught up yet.
+    LearnerCatchingUp,
+    /// The act would leave the reachable voters without a quorum.
+    QuorumAtRisk,
+    /// Another voter is down; one disruption at a time.
+    MemberDown,
+    /// No member leads, or the members do not agree on who does.
+    NoLeader,
+    /// The budget must be in place first.
+    BudgetPending,
+    /// Leadership was asked to move and has not moved yet.
+    LeadershipMoving,
+    /// A pod of a removed member, or of a stopped one, is still there.
+    PodStopping,
+    /// The claim of a member is gone.
+    VolumeLost,
+    /// A claim is being deleted; its name cannot be used yet.
+    ClaimTerminating,
+    /// The StoreCluster is being deleted.
+    Deleting,
+    /// The memory in status cannot be read.
+    MemoryUnreadable,
+}
+
+impl Reason {
+    /// Whether nothing changes until a person does something, so that there is no hurry to look again.
+    #[must_use]
+    pub fn waits_for_a_person(self) -> bool {
+        match self {
+            Self::Paused
+            | Self::Hibernated
+            | Self::InvalidSpec
+            | Self::EarlierVolumesFound
+            | Self::NameTaken
+            | Self::FormationFailed
+            | Self::ForeignCluster
+            | Self::ForeignMember
+            | Self::MemoryUnreadable
+            | Self::VolumeLost => true,
+            Self::Forming
+            | Self::MembershipUnknown
+            | Self::JoinerStarting
+            | Self::LearnerCatchingUp
+            | Self::QuorumAtRisk
+            | Self::MemberDown
+            | Self::NoLeader
+            | Self::BudgetPending
+            | Self::LeadershipMoving
+            | Self::PodStopping
+            | Self::ClaimTerminating
+            | Self::Deleting => false,
+        }
+    }
+
+    /// The stable CamelCase word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Paused => "Paused",
+            Self::Hibernated => "Hibernated",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::EarlierVolumesFound => "EarlierVolumesFound",
+            Self::NameTaken => "NameTaken",
+            Self::Forming => "Forming",
+            Self::FormationFailed => "FormationFailed",
+            Self::MembershipUnknown => "MembershipUnknown",
+            Self::ForeignCluster => "ForeignCluster",
+            Self::ForeignMember => "ForeignMember",
+            Self::JoinerStarting => "JoinerStarting",
+            Self::LearnerCatchingUp => "LearnerCatchingUp",
+            Self::QuorumAtRisk => "QuorumAtRisk",
+            Self::MemberDown => "MemberDown",
+            Self::NoLeader => "NoLeader",
+            Self::BudgetPending => "BudgetPending",
+            Self::LeadershipMoving => "LeadershipMoving",
+            Self::PodStopping => "PodStopping",
+            Self::VolumeLost => "VolumeLost",
+            Self::ClaimTerminating => "ClaimTerminating",
+            Self::Deleting => "Deleting",
+            Self::MemoryUnreadable => "MemoryUnreadable",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that was not done, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Why.
+    pub reason: Reason,
+    /// One sentence for people: what happened, what it means, what to do. No times, no ports: it goes into a condition.
+    pub message: String,
+}
+
+/// A text from outside, cut to what a condition may carry, on one line.
+pub(crate) fn short(text: &str) -> String {
+    let line = text.lines().last().unwrap_or_default();
+    line.chars().take(crate::limits::FOREIGN_TEXT_MAX).collect()
+}

@@ -1,0 +1,145 @@
+//! Report: the next status, and the events of what changed between the stored one and the next.
+
+use crate::conditions::{ConditionType, Finding, conditions, findings};
+use crate::draft::Draft;
+use crate::limits::FOREIGN_TEXT_MAX;
+use crate::memory::member_id;
+use crate::objects::labels::selector_text;
+use crate::plan::Event;
+use crate::world::{World, is_ready, is_terminating, termination_message};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::serde_json::{self, Value};
+use quorate_crds::{MemberRole, MemberStatus, StoreClusterStatus};
+
+/// The next status: memory, report, conditions.
+pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
+    let world = draft.world;
+    for member in draft.memory.members.values_mut() {
+        look_at_pod(&world, member);
+    }
+    let findings = findings(draft);
+    let observed = world.observed;
+    let mut status = observed.status.clone();
+    draft.memory.write(&mut status);
+    let listed = |role: MemberRole| match role {
+        MemberRole::Learner | MemberRole::Voter => true,
+        MemberRole::Pending | MemberRole::Removed => false,
+    };
+    let members = draft.memory.members.values();
+    status.observed_generation = Some(observed.cluster.generation);
+    status.replicas = count(members.clone().filter(|m| listed(m.role)));
+    status.ready_replicas = count(draft.memory.voters().filter(|m| m.ready));
+    status.ready = Some(format!("{}/{}", status.ready_replicas, world.desired.replicas));
+    status.selector = Some(selector_text(&world.owner().member_selector()));
+    status.leader = world
+        .leader()
+        .and_then(|leader| members.clone().find(|m| member_id(m) == Some(leader)))
+        .map(|member| member.name.clone());
+    status.version = lowest_version(&world);
+    status.conditions = conditions(
+        &observed.status.conditions,
+        &findings,
+        observed.cluster.generation,
+        observed.now,
+    );
+    draft.events.extend(transitions(&observed.status.conditions, &findings));
+    status
+}
+
+fn count<'a>(members: impl Iterator<Item = &'a MemberStatus>) -> i32 {
+    i32::try_from(members.count()).unwrap_or(i32::MAX)
+}
+
+/// What a member's pod tells: where it is, whether it is ready, and the verdict of its server if it gave one.
+fn look_at_pod(world: &World<'_>, member: &mut MemberStatus) {
+    let Some(pod) = world.pod(member.ordinal) else {
+        member.ready = false;
+        // Stopped on purpose: when it is started again it is starting, not down.
+        member.started = member.started && !world.desired.hibernated;
+        return;
+    };
+    if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) {
+        member.node = Some(node);
+    }
+    member.ready = is_ready(pod) && !is_terminating(&pod.metadata);
+    if member.ready {
+        member.started = true;
+        member.verdict = None;
+    } else if let Some(verdict) = termination_message(pod).and_then(verdict) {
+        member.verdict = Some(verdict);
+    }
+}
+
+/// The class of an exit verdict (`docs/contract.md`); other messages are no verdicts.
+fn verdict(message: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(message).ok()?;
+    let class = value.get("verdict")?.as_str()?;
+    let known = ["Empty", "Corrupt", "Removed", "ForeignCluster", "FormatTooNew"];
+    known.contains(&class).then(|| class.to_owned())
+}
+
+fn lowest_version(world: &World<'_>) -> Option<String> {
+    let numbers = |version: &str| -> Vec<u64> {
+        let release = version.split('-').next().unwrap_or_default();
+        release.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    world
+        .observed
+        .members
+        .keys()
+        .filter_map(|id| world.observed.answer(*id))
+        .map(|answer| answer.version.clone())
+        .filter(|version| !version.is_empty())
+        .min_by_key(|version| numbers(version))
+}
+
+/// Events of conditions that turned. A condition that was never reported has not turned, unless it holds now and is one
+/// that a person should hear of.
+pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event> {
+    let mut events = Vec::new();
+    for finding in findings {
+        let before = old.iter().find(|condition| condition.type_ == finding.type_.as_str());
+        let held = before.is_some_and(|condition| condition.status == "True");
+        let same_reason = before.is_some_and(|condition| condition.reason == finding.reason);
+        let turned = held != finding.holds;
+        let event = |warning: bool, reason: &'static str| Event {
+            warning,
+            reason,
+            message: finding.message.chars().take(4 * FOREIGN_TEXT_MAX).collect(),
+        };
+        match finding.type_ {
+            ConditionType::Available if turned && finding.holds => {
+                events.push(event(false, "Available"));
+            }
+            ConditionType::Available if turned => {
+                events.push(event(finding.reason != "Hibernated", finding.reason));
+            }
+            ConditionType::Degraded if finding.holds && !(held && same_reason) => {
+                events.push(event(true, finding.reason));
+            }
+            ConditionType::Degraded if turned => events.push(event(false, "Recovered")),
+            ConditionType::Progressing if !finding.holds && !same_reason => {
+                events.push(event(finding.reason == "InvalidSpec", finding.reason));
+            }
+            ConditionType::RestartPending | ConditionType::ResizePending
+                if turned && finding.holds =>
+            {
+                events.push(event(false, finding.type_.as_str()));
+            }
+            ConditionType::EarlierVolumesFound | ConditionType::SizeWarning
+                if turned && finding.holds =>
+            {
+                events.push(event(true, finding.type_.as_str()));
+            }
+            ConditionType::Available
+            | ConditionType::Progressing
+            | ConditionType::Degraded
+            | ConditionType::QuorumHealthy
+            | ConditionType::RestartPending
+            | ConditionType::ResizePending
+            | ConditionType::EarlierVolumesFound
+            | ConditionType::SizeWarning => {}
+        }
+    }
+    events
+}

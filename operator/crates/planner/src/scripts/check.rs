@@ -1,0 +1,112 @@
+//! Check, shown plans that `plan` would not make.
+
+use crate::action::{Action, Apply, Exactly, Expect, Object};
+use crate::check::check;
+use crate::fixture::Stage;
+use crate::plan::Plan;
+use crate::world::exactly;
+
+fn law(stage: &Stage, plan: &Plan) -> &'static str {
+    check(&stage.desired(), &stage.observed, plan).expect_err("must be refused").law
+}
+
+fn acting(action: Action) -> Plan {
+    Plan { actions: vec![action], ..Plan::default() }
+}
+
+#[test]
+fn two_disruptions_or_one_among_others_are_refused() {
+    let stage = Stage::at_rest(5);
+    let remove = |ordinal| Action::RemoveMember { id: Stage::id(ordinal), ordinal, voter: true };
+    let plan = Plan { actions: vec![remove(4), remove(3)], ..Plan::default() };
+    assert_eq!(law(&stage, &plan), "INV-O2");
+    let finalizer = Action::AddFinalizer { uid: String::new() };
+    let plan = Plan { actions: vec![finalizer, remove(4)], ..Plan::default() };
+    assert_eq!(law(&stage, &plan), "INV-O2");
+}
+
+#[test]
+fn removals_that_cost_the_quorum_or_nobody_asked_for_are_refused() {
+    let mut stage = Stage::at_rest(3);
+    let remove =
+        |ordinal| acting(Action::RemoveMember { id: Stage::id(ordinal), ordinal, voter: true });
+    assert_eq!(law(&stage, &remove(2)), "INV-O1", "three are wanted");
+    stage.cluster.spec.replicas = 1;
+    assert_eq!(law(&stage, &remove(0)), "INV-O1", "it leads");
+    assert!(check(&stage.desired(), &stage.observed, &remove(2)).is_ok());
+    stage.lose(1);
+    assert_eq!(law(&stage, &remove(2)), "INV-O1", "one of two would answer");
+    stage.observed.membership = crate::observed::Membership::NotAsked;
+    assert_eq!(law(&stage, &remove(2)), "INV-O1", "nobody confirmed the list");
+}
+
+#[test]
+fn volumes_of_members_are_not_deleted() {
+    let stage = Stage::at_rest(3);
+    let claim = exactly(&stage.observed.claims[1].metadata);
+    assert_eq!(law(&stage, &acting(Action::DeleteClaim(claim))), "INV-O3");
+    let mut stage = stage;
+    stage.observed.cluster.deleting = true;
+    stage.observed.pods.clear();
+    let claim = exactly(&stage.observed.claims[1].metadata);
+    assert_eq!(law(&stage, &acting(Action::DeleteClaim(claim))), "INV-O3", "retained by default");
+    let finalizer = acting(Action::RemoveFinalizer { uid: String::new() });
+    stage.observed.cluster.deleting = false;
+    assert_eq!(law(&stage, &finalizer), "INV-O3");
+}
+
+#[test]
+fn nothing_is_formed_or_made_empty_again() {
+    let stage = Stage::at_rest(1);
+    let owner = crate::objects::labels::Owner { name: &stage.desired().name, uid: "u" };
+    let desired = stage.desired();
+    let job = crate::objects::formation_job::form(&owner, &desired, "u", 0, 1);
+    assert_eq!(law(&stage, &acting(Action::CreateJob(Box::new(job)))), "INV-O5");
+    let claim = crate::objects::claim::claim(&owner, &desired, 0, 1);
+    assert_eq!(law(&stage, &acting(Action::CreateClaim(Box::new(claim)))), "INV-O5");
+}
+
+#[test]
+fn sets_of_members_are_neither_stopped_nor_deleted_nor_made_to_form() {
+    let stage = Stage::at_rest(3);
+    let set = stage.observed.stateful_sets[0].clone();
+    assert_eq!(law(&stage, &acting(Action::DeleteStatefulSet(exactly(&set.metadata)))), "INV-O1");
+    let apply = |set| Plan {
+        objects: vec![Apply {
+            object: Object::StatefulSet(Box::new(set)),
+            expect: Expect::Present { uid: String::new() },
+        }],
+        ..Plan::default()
+    };
+    assert_eq!(law(&stage, &apply(set.clone())), "INV-O4", "it is as wanted");
+    let mut stopped = set.clone();
+    stopped.spec.as_mut().expect("built").replicas = Some(0);
+    assert_eq!(law(&stage, &apply(stopped)), "INV-O1");
+    let mut forming = set;
+    let pod = forming.spec.as_mut().expect("built").template.spec.as_mut().expect("built");
+    pod.containers[0].args = Some(vec!["--initial-cluster-state=new".to_owned()]);
+    assert_eq!(law(&stage, &apply(forming)), "INV-O5");
+}
+
+#[test]
+fn promotions_and_joins_are_counted() {
+    let mut stage = Stage::at_rest(3);
+    let promote = acting(Action::Promote { id: Stage::id(2), ordinal: 2 });
+    assert_eq!(law(&stage, &promote), "INV-O1", "it votes already");
+    let url = stage.desired().name.peer_url(2);
+    let join = acting(Action::AddLearner { ordinal: 2, peer_url: url });
+    assert_eq!(law(&stage, &join), "INV-O2", "it is listed already");
+    stage.list()[2].learner = true;
+    assert!(check(&stage.desired(), &stage.observed, &promote).is_ok());
+    stage.lose(0);
+    stage.lose(1);
+    assert_eq!(law(&stage, &promote), "INV-O1", "one of three would answer");
+}
+
+#[test]
+fn a_paused_cluster_is_left_alone() {
+    let mut stage = Stage::at_rest(1);
+    stage.cluster.spec.paused = true;
+    let nobody = Exactly { name: "x".into(), uid: String::new(), resource_version: String::new() };
+    assert_eq!(law(&stage, &acting(Action::DeleteJob(nobody))), "INV-O4");
+}

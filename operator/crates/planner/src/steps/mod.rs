@@ -1,0 +1,11 @@
+//! The steps of `plan`, one file for each concern.
+
+pub(crate) mod children;
+pub(crate) mod earlier_volumes;
+pub(crate) mod form;
+pub(crate) mod mirror;
+pub(crate) mod roster;
+pub(crate) mod scale;
+pub(crate) mod scale_down;
+pub(crate) mod scale_up;
+pub(crate) mod teardown;

@@ -1,0 +1,122 @@
+//! Validate: what admission could not refuse, and the defaults.
+
+use crate::desired::{Defaults, Desired, Invalid};
+use crate::naming::ClusterName;
+use crate::quantity;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use quorate_crds::{RetentionPolicy, StoreCluster, StoreClusterSpec, limits};
+
+/// Checks and fills in. CEL has refused most of this at admission; a StoreCluster that was stored before a rule existed
+/// is the reason to look again.
+pub(crate) fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<Desired, Invalid> {
+    let spec = &cluster.spec;
+    let name = ClusterName {
+        name: cluster.metadata.name.clone().unwrap_or_default(),
+        namespace: cluster.metadata.namespace.clone().unwrap_or_default(),
+    };
+    check_name(&name)?;
+    check_spec(spec)?;
+    let scheduling = spec.scheduling.clone().unwrap_or_default();
+    let service = spec.service.clone().unwrap_or_default();
+    let retention = spec.volume_retention.unwrap_or_default();
+    Ok(Desired {
+        image: spec
+            .image
+            .clone()
+            .unwrap_or_else(|| format!("{}:{}", defaults.image_repository, spec.version)),
+        name,
+        replicas: spec.replicas,
+        version: spec.version.clone(),
+        image_pull_secrets: spec.image_pull_secrets.clone(),
+        storage_size: Quantity(spec.storage.size.clone()),
+        storage_class: spec.storage.storage_class_name.clone(),
+        resources: spec.resources.clone(),
+        anti_affinity: scheduling.anti_affinity.unwrap_or_default(),
+        topology_spread: scheduling.topology_spread,
+        node_selector: scheduling.node_selector,
+        tolerations: scheduling.tolerations,
+        priority_class: scheduling.priority_class,
+        options: spec.options.clone().unwrap_or_default(),
+        env: spec.env.clone(),
+        service_type: service.type_.unwrap_or_default(),
+        service_annotations: service.annotations,
+        service_labels: service.labels,
+        when_scaled: retention.when_scaled.unwrap_or(RetentionPolicy::Delete),
+        when_deleted: retention.when_deleted.unwrap_or(RetentionPolicy::Retain),
+        paused: spec.paused,
+        hibernated: spec.hibernated,
+    })
+}
+
+fn check_name(name: &ClusterName) -> Result<(), Invalid> {
+    let text = name.name.as_str();
+    let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let begins = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    if !plain || !begins || text.ends_with('-') || text.len() > limits::NAME_MAX {
+        return Err(Invalid(format!(
+            "the name {text:?} cannot name Services and claims; use at most {} lower-case letters, digits and dashes, \
+             beginning with a letter, in a new StoreCluster",
+            limits::NAME_MAX
+        )));
+    }
+    Ok(())
+}
+
+fn check_spec(spec: &StoreClusterSpec) -> Result<(), Invalid> {
+    if spec.replicas < 1 || spec.replicas > limits::REPLICAS_MAX {
+        return Err(Invalid(format!(
+            "replicas is {}; set it between 1 and {}, or set hibernated: true to stop the cluster and keep its data",
+            spec.replicas,
+            limits::REPLICAS_MAX
+        )));
+    }
+    if quantity::parse(&spec.storage.size).is_none_or(|value| value <= 0) {
+        return Err(Invalid(format!(
+            "storage.size {:?} is not an amount; write for instance 8Gi",
+            spec.storage.size
+        )));
+    }
+    if let Some(variable) = spec.env.iter().find(|variable| variable.name.starts_with("ETCD_")) {
+        return Err(Invalid(format!(
+            "env sets {}, which the server would read as one of its options; set it in spec.options",
+            variable.name
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use k8s_openapi::api::core::v1::EnvVar;
+
+    fn refusal(change: impl FnOnce(&mut StoreCluster)) -> String {
+        let mut cluster = fixture::store_cluster(3);
+        change(&mut cluster);
+        validate(&cluster, &fixture::defaults()).expect_err("must be refused").0
+    }
+
+    #[test]
+    fn the_minimal_manifest_gets_every_default() {
+        let desired = validate(&fixture::store_cluster(3), &fixture::defaults()).expect("valid");
+        assert_eq!(desired.image, "quorate:0.1.0");
+        assert_eq!(desired.anti_affinity, quorate_crds::AntiAffinity::Preferred);
+        assert_eq!(desired.when_scaled, RetentionPolicy::Delete);
+        assert_eq!(desired.when_deleted, RetentionPolicy::Retain);
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        assert!(refusal(|c| c.spec.replicas = 0).contains("hibernated: true"));
+        assert!(refusal(|c| c.spec.replicas = 10).contains("between 1 and 9"));
+        assert!(refusal(|c| c.metadata.name = Some("a.b".into())).contains("new StoreCluster"));
+        assert!(
+            refusal(|c| c.metadata.name = Some("1a".into())).contains("beginning with a letter")
+        );
+        assert!(refusal(|c| c.metadata.name = Some("a".repeat(41))).contains("at most 40"));
+        assert!(refusal(|c| c.spec.storage.size = "8 gigs".into()).contains("8Gi"));
+        let variable = EnvVar { name: "ETCD_NAME".into(), ..EnvVar::default() };
+        assert!(refusal(|c| c.spec.env.push(variable)).contains("spec.options"));
+    }
+}

@@ -1,0 +1,241 @@
+//! World: Observed as the steps ask about it: children by name and owner, members by ordinal, who leads, who is well.
+
+use crate::action::Exactly;
+use crate::desired::Desired;
+use crate::objects::labels::Owner;
+use crate::observed::{MemberAnswer, Membership, Observed};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use quorate_crds::{MemberStatus, names};
+use std::collections::BTreeMap;
+
+/// Least number of voters that decide (Raft thesis §3.1: a majority).
+#[must_use]
+pub fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// Observed and Desired together, with the questions that steps ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct World<'a> {
+    pub(crate) desired: &'a Desired,
+    pub(crate) observed: &'a Observed,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn owner(&self) -> Owner<'a> {
+        Owner { name: &self.desired.name, uid: &self.observed.cluster.uid }
+    }
+
+    /// Whether an object's controller is our StoreCluster, by UID: a name alone proves nothing.
+    pub(crate) fn owns(&self, metadata: &ObjectMeta) -> bool {
+        owned_by(metadata, &self.observed.cluster.uid)
+    }
+
+    pub(crate) fn stateful_set(&self, ordinal: i32) -> Option<&'a StatefulSet> {
+        find(&self.observed.stateful_sets, |s| &s.metadata, &self.desired.name.member(ordinal))
+    }
+
+    pub(crate) fn pod(&self, ordinal: i32) -> Option<&'a Pod> {
+        find(&self.observed.pods, |p| &p.metadata, &self.desired.name.pod(ordinal))
+    }
+
+    pub(crate) fn claim(&self, name: &str) -> Option<&'a PersistentVolumeClaim> {
+        find(&self.observed.claims, |c| &c.metadata, name)
+    }
+
+    pub(crate) fn job(&self, name: &str) -> Option<&'a Job> {
+        find(&self.observed.jobs, |j| &j.metadata, name)
+    }
+
+    /// Whether a claim is ours: made by this StoreCluster, or adopted into its memory by UID.
+    pub(crate) fn owns_claim(
+        &self,
+        claim: &PersistentVolumeClaim,
+        member: Option<&MemberStatus>,
+    ) -> bool {
+        let made = annotation(&claim.metadata, names::ANNOTATION_CLUSTER_UID)
+            == Some(self.observed.cluster.uid.as_str());
+        let adopted =
+            member.is_some_and(|m| m.claim_uid.is_some() && m.claim_uid == claim.metadata.uid);
+        made || adopted
+    }
+
+    /// The member that leads: the one that says so itself in the highest term that anybody reports.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        let answers = || {
+            self.observed.members.keys().filter_map(|id| Some((*id, self.observed.answer(*id)?)))
+        };
+        let term = answers().map(|(_id, answer)| answer.term).max()?;
+        answers()
+            .find(|(id, answer)| answer.term == term && answer.leader == Some(*id))
+            .map(|(id, _answer)| id)
+    }
+
+    /// The answer of a member that sees the leader.
+    pub(crate) fn follows(&self, id: u64) -> Option<&'a MemberAnswer> {
+        let answer = self.observed.answer(id)?;
+        (answer.leader.is_some() && answer.leader == self.leader()).then_some(answer)
+    }
+
+    /// Whether a member does its part: it answers, sees the leader, and its pod is ready and stays.
+    pub(crate) fn is_well(&self, id: u64, ordinal: i32) -> bool {
+        let pod_stays = self
+            .pod(ordinal)
+            .is_some_and(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
+        pod_stays && self.follows(id).is_some()
+    }
+
+    /// The roster, if a quorum confirmed it and it is that of the cluster that we formed.
+    pub(crate) fn roster(&self, cluster_id: u64) -> Option<Roster> {
+        match &self.observed.membership {
+            Membership::Known { cluster_id: listed, members } if *listed == cluster_id => {
+                let mut roster = Roster::default();
+                for member in members {
+                    let ordinal = member
+                        .peer_urls
+                        .iter()
+                        .find_map(|url| self.desired.name.ordinal_of_peer_url(url));
+                    let seat = Seat {
+                        id: member.id,
+                        learner: member.learner,
+                        started: !member.name.is_empty(),
+                        reachable: self.observed.answer(member.id).is_some(),
+                        well: ordinal.is_some_and(|ordinal| self.is_well(member.id, ordinal)),
+                    };
+                    match ordinal {
+                        Some(ordinal) if !roster.seats.contains_key(&ordinal) => {
+                            roster.seats.insert(ordinal, seat);
+                        }
+                        Some(_) | None => roster.foreign.push(seat),
+                    }
+                }
+                Some(roster)
+            }
+            Membership::Known { .. } | Membership::NotAsked | Membership::Unreachable { .. } => {
+                None
+            }
+        }
+    }
+}
+
+/// The membership as the store lists it, by ordinal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roster {
+    /// Our members.
+    pub(crate) seats: BTreeMap<i32, Seat>,
+    /// Members with peer URLs that we did not make.
+    pub(crate) foreign: Vec<Seat>,
+}
+
+/// One listed member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) id: u64,
+    pub(crate) learner: bool,
+    /// Whether it has started once and told its name.
+    pub(crate) started: bool,
+    /// Whether it answered.
+    pub(crate) reachable: bool,
+    /// See [`World::is_well`].
+    pub(crate) well: bool,
+}
+
+impl Roster {
+    fn all(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.values().chain(&self.foreign)
+    }
+
+    /// Number of voters, foreign ones too: they count in every quorum.
+    pub(crate) fn voters(&self) -> usize {
+        self.all().filter(|seat| !seat.learner).count()
+    }
+
+    /// Number of voters that answered, without one of them if an id is given.
+    pub(crate) fn reachable_without(&self, id: Option<u64>) -> usize {
+        self.all().filter(|seat| !seat.learner && seat.reachable && Some(seat.id) != id).count()
+    }
+
+    /// Ordinals of voters that are not well, without one of them.
+    pub(crate) fn ailing_without(&self, ordinal: i32) -> Vec<i32> {
+        let ailing = |(other, seat): (&i32, &Seat)| {
+            (*other != ordinal && !seat.learner && !seat.well).then_some(*other)
+        };
+        self.seats.iter().filter_map(ailing).collect()
+    }
+}
+
+/// Whether an object's controller has this UID.
+#[must_use]
+pub(crate) fn owned_by(metadata: &ObjectMeta, uid: &str) -> bool {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
+fn find<'a, T>(
+    objects: &'a [T],
+    metadata: impl Fn(&T) -> &ObjectMeta,
+    name: &str,
+) -> Option<&'a T> {
+    objects.iter().find(|object| metadata(object).name.as_deref() == Some(name))
+}
+
+/// Which very object metadata speak of.
+#[must_use]
+pub(crate) fn exactly(metadata: &ObjectMeta) -> Exactly {
+    Exactly {
+        name: metadata.name.clone().unwrap_or_default(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+pub(crate) fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+pub(crate) fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+pub(crate) fn is_terminating(metadata: &ObjectMeta) -> bool {
+    metadata.deletion_timestamp.is_some()
+}
+
+/// Whether the kubelet calls a pod ready.
+#[must_use]
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// The last termination message of a pod's server container: the server's own verdict (`docs/contract.md`).
+#[must_use]
+pub(crate) fn termination_message(pod: &Pod) -> Option<&str> {
+    let status = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let container = status.iter().find(|status| status.name == crate::naming::CONTAINER)?;
+    let now = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+    let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    now.or(last)?.message.as_deref().map(str::trim)
+}
+
+/// Why a pod does not run yet, in the words of the scheduler or the kubelet.
+#[must_use]
+pub(crate) fn obstacle(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let unschedulable = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False")
+        .map(|c| c.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned()));
+    let waiting = || {
+        status.container_statuses.iter().flatten().find_map(|container| {
+            let reason = container.state.as_ref()?.waiting.as_ref()?.reason.clone()?;
+            (reason != "ContainerCreating" && reason != "PodInitializing").then_some(reason)
+        })
+    };
+    unschedulable.or_else(waiting)
+}

@@ -1,0 +1,251 @@
+//! What goes wrong, and what people do, between two steps of the operator.
+
+use crate::world::World;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use quorate_crds::{RetentionPolicy, StoreOptions, VolumeRetention, names};
+use std::collections::BTreeMap;
+
+/// Everything that may happen, counted so that a run in which something never happened can be told.
+pub(crate) const KINDS: [&str; 15] = [
+    "scale",
+    "pod deleted",
+    "all pods deleted",
+    "set deleted",
+    "set edited",
+    "service edited",
+    "budget edited",
+    "child deleted",
+    "member crashed",
+    "node drained",
+    "node back",
+    "settings changed",
+    "hibernated",
+    "paused",
+    "deleted and created again",
+];
+
+pub(crate) type Counts = BTreeMap<&'static str, usize>;
+
+impl World {
+    /// One random disturbance.
+    pub(crate) fn disturb(&mut self, counts: &mut Counts) {
+        let kind = KINDS[self.random.below(KINDS.len())];
+        // Rare things stay rare, so that worlds also get somewhere.
+        let rare = ["all pods deleted", "hibernated", "paused", "deleted and created again"];
+        if rare.contains(&kind) && !self.random.once_in(4) {
+            return;
+        }
+        if self.cluster.is_none() || (self.deleting && kind != "deleted and created again") {
+            return;
+        }
+        let happened = self.edit_wish(kind) || self.hurt(kind);
+        if happened {
+            *counts.entry(kind).or_default() += 1;
+        }
+    }
+
+    /// What people ask for.
+    fn edit_wish(&mut self, kind: &str) -> bool {
+        match kind {
+            "scale" => self.edit_spec(|world| {
+                let replicas = 1 + i32::try_from(world.random.below(5)).expect("small");
+                if let Some(cluster) = world.cluster.as_mut() {
+                    cluster.spec.replicas = replicas;
+                }
+            }),
+            "settings changed" => self.edit_spec(|world| {
+                let interval = 50 + i32::try_from(world.random.below(100)).expect("small");
+                if let Some(cluster) = world.cluster.as_mut() {
+                    cluster.spec.options = Some(StoreOptions {
+                        heartbeat_interval: Some(interval),
+                        ..StoreOptions::default()
+                    });
+                }
+            }),
+            "hibernated" => self.edit_spec(|world| {
+                if let Some(cluster) = world.cluster.as_mut() {
+                    cluster.spec.hibernated = !cluster.spec.hibernated;
+                }
+            }),
+            "paused" => self.edit_spec(|world| {
+                if let Some(cluster) = world.cluster.as_mut() {
+                    cluster.spec.paused = !cluster.spec.paused;
+                }
+            }),
+            "deleted and created again" => self.delete_cluster(),
+            _other => false,
+        }
+    }
+
+    /// What happens to pods, children, members and nodes.
+    fn hurt(&mut self, kind: &str) -> bool {
+        match kind {
+            "pod deleted" => {
+                let pods: Vec<String> = self.live.pods.keys().cloned().collect();
+                let pod = self.random.pick(&pods).cloned();
+                pod.is_some_and(|pod| self.terminate_pod(&pod))
+            }
+            "all pods deleted" => {
+                let pods: Vec<String> = self.live.pods.keys().cloned().collect();
+                pods.iter().filter(|pod| self.terminate_pod(pod)).count() > 0
+            }
+            "set deleted" => {
+                let sets: Vec<String> = self.live.sets.keys().cloned().collect();
+                let set = self.random.pick(&sets).cloned();
+                set.is_some_and(|set| self.live.sets.remove(&set).is_some())
+            }
+            "child deleted" => {
+                let services: Vec<String> = self.live.services.keys().cloned().collect();
+                let service = self.random.pick(&services).cloned();
+                let jobs = self.random.once_in(3) && !self.live.jobs.is_empty();
+                if jobs {
+                    self.live.jobs.clear();
+                }
+                self.live.budgets.clear();
+                service.is_some_and(|service| self.live.services.remove(&service).is_some()) || jobs
+            }
+            "set edited" | "service edited" | "budget edited" => self.edit_child(kind),
+            "member crashed" => {
+                let pods: Vec<String> = self.live.pods.keys().cloned().collect();
+                let pod = self.random.pick(&pods).cloned();
+                let ticks = 2 + self.random.below(20);
+                pod.is_some_and(|pod| self.crashed.insert(pod, ticks).is_none())
+            }
+            "node drained" => self.drain_node(),
+            "node back" => self.down_nodes.pop_first().is_some(),
+            _other => false,
+        }
+    }
+
+    pub(crate) fn edit_spec(&mut self, edit: impl FnOnce(&mut Self)) -> bool {
+        edit(self);
+        self.version += 1;
+        let version = self.version.to_string();
+        let Some(cluster) = self.cluster.as_mut() else { return false };
+        cluster.metadata.generation = cluster.metadata.generation.map(|generation| generation + 1);
+        cluster.metadata.resource_version = Some(version);
+        true
+    }
+
+    pub(crate) fn terminate_pod(&mut self, name: &str) -> bool {
+        let now = self.now();
+        match self.live.pods.get_mut(name) {
+            Some(pod) if pod.metadata.deletion_timestamp.is_none() => {
+                pod.metadata.deletion_timestamp = Some(Time(now));
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn edit_child(&mut self, kind: &str) -> bool {
+        match kind {
+            "set edited" => {
+                let sets: Vec<String> = self.live.sets.keys().cloned().collect();
+                let Some(name) = self.random.pick(&sets).cloned() else { return false };
+                let which = self.random.below(3);
+                let spec = self.live.sets.get_mut(&name).and_then(|set| set.spec.as_mut());
+                let Some(spec) = spec else { return false };
+                match which {
+                    0 => spec.replicas = Some(0),
+                    1 => spec.service_name = None,
+                    _other => {
+                        if let Some(pod) = spec.template.spec.as_mut() {
+                            pod.containers[0].image = Some("elsewhere:1".to_owned());
+                        }
+                    }
+                }
+                true
+            }
+            "service edited" => {
+                let services: Vec<String> = self.live.services.keys().cloned().collect();
+                let Some(name) = self.random.pick(&services).cloned() else { return false };
+                let service = self.live.services.get_mut(&name).and_then(|s| s.spec.as_mut());
+                service.map(|spec| spec.selector = Some(BTreeMap::new())).is_some()
+            }
+            _budget => {
+                let budget = self.live.budgets.values_mut().next().and_then(|b| b.spec.as_mut());
+                budget.map(|spec| spec.min_available = Some(IntOrString::Int(0))).is_some()
+            }
+        }
+    }
+
+    /// A drain evicts as the budget allows; what it may not evict it leaves.
+    fn drain_node(&mut self) -> bool {
+        if self.down_nodes.len() >= 2 {
+            return false;
+        }
+        let node = self.random.below(4);
+        self.down_nodes.insert(node);
+        let here: Vec<String> = self
+            .live
+            .pods
+            .iter()
+            .filter(|(_, pod)| {
+                let name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+                name == Some(format!("node-{node}"))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for pod in &here {
+            if self.may_evict(pod) {
+                self.terminate_pod(pod);
+            }
+        }
+        !here.is_empty()
+    }
+
+    fn may_evict(&self, name: &str) -> bool {
+        let matches = |pod: &k8s_openapi::api::core::v1::Pod,
+                       selector: &BTreeMap<String, String>| {
+            let labels = pod.metadata.labels.clone().unwrap_or_default();
+            selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let healthy = |pod: &k8s_openapi::api::core::v1::Pod| {
+            let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone());
+            pod.metadata.deletion_timestamp.is_none()
+                && conditions.unwrap_or_default().iter().any(|c| c.status == "True")
+        };
+        self.live.budgets.values().all(|budget| {
+            let spec = budget.spec.clone().unwrap_or_default();
+            let selector = spec.selector.and_then(|s| s.match_labels).unwrap_or_default();
+            let keep = match spec.min_available {
+                Some(IntOrString::Int(keep)) => usize::try_from(keep).unwrap_or(0),
+                Some(IntOrString::String(_)) | None => 0,
+            };
+            let pod = &self.live.pods[name];
+            let count =
+                self.live.pods.values().filter(|p| matches(p, &selector) && healthy(p)).count();
+            !matches(pod, &selector) || !healthy(pod) || count > keep
+        })
+    }
+
+    /// Deletes the StoreCluster, with one retention policy or the other.
+    fn delete_cluster(&mut self) -> bool {
+        let keep = self.random.once_in(2);
+        self.edit_spec(|world| {
+            if let Some(cluster) = world.cluster.as_mut() {
+                let policy = if keep { RetentionPolicy::Retain } else { RetentionPolicy::Delete };
+                cluster.spec.volume_retention =
+                    Some(VolumeRetention { when_scaled: None, when_deleted: Some(policy) });
+            }
+            world.deleting = true;
+        });
+        if !self.finalizer {
+            self.cluster = None;
+        }
+        true
+    }
+
+    /// A person answers what is to be done with earlier volumes.
+    pub(crate) fn decide_earlier_volumes(&mut self) {
+        let word = if self.random.once_in(2) { "adopt" } else { "discard" };
+        if let Some(cluster) = self.cluster.as_mut() {
+            let annotations = cluster.metadata.annotations.get_or_insert_default();
+            annotations
+                .entry(names::ANNOTATION_EARLIER_VOLUMES.to_owned())
+                .or_insert(word.to_owned());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The laws, checked against the truth of the world (not against what the planner saw), by code of its own.
+
+use crate::store::Disk;
+use crate::world::World;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use quorate_crds::{OperationKind, RetentionPolicy, names};
+use quorate_planner::{Action, Exactly, Object};
+
+/// Before an object goes in.
+pub(crate) fn applying(world: &World, object: &Object) {
+    let Object::StatefulSet(set) = object else { return };
+    let spec = set.spec.as_ref().expect("built with a spec");
+    let hibernated = world.desired().hibernated;
+    assert!(
+        spec.replicas == Some(1) || hibernated,
+        "INV-O1: a set is stopped although nobody asked for hibernation"
+    );
+    assert_eq!(spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref()), Some("OnDelete"));
+    assert!(
+        world.status().cluster_id.is_some(),
+        "INV-O5: a member serves before the cluster id is remembered"
+    );
+}
+
+/// Before an action is carried out.
+pub(crate) fn before(world: &World, action: &Action) {
+    match action {
+        Action::RemoveMember { id, ordinal, .. } => removing(world, *id, *ordinal),
+        Action::MoveLeader { from, to, .. } => {
+            assert_eq!(world.store.leader, Some(*from), "leadership is moved by the leader");
+            assert!(
+                world.store.up.contains(to),
+                "INV-O1: leadership goes to a member that is down"
+            );
+            others_are_up(world, *from);
+        }
+        Action::Promote { id, .. } => promoting(world, *id),
+        Action::AddLearner { ordinal, .. } => {
+            let status = world.status();
+            let operation = status.operation.expect("memory is written before the act");
+            assert_eq!((operation.kind, operation.ordinal), (OperationKind::Join, *ordinal));
+            assert!(
+                status.next_ordinal.expect("remembered") > *ordinal,
+                "an ordinal is taken for ever"
+            );
+            assert!(!world.ever_removed.contains(ordinal), "an ordinal is used again");
+            assert!(
+                world.store.entries.iter().all(|entry| !entry.learner),
+                "one learner at a time"
+            );
+        }
+        Action::CreateJob(_) => {
+            let status = world.status();
+            assert!(status.formation.is_some(), "INV-O5: formation is remembered before it begins");
+            assert!(status.cluster_id.is_none(), "INV-O5: a cluster is formed once");
+            let earlier = world.disks.values().any(|disk| match disk {
+                Disk::Data { token, .. } => {
+                    Some(token) != status.formation.as_ref().map(|f| &f.token)
+                }
+                Disk::Empty => false,
+            });
+            assert!(!earlier, "INV-O5: a cluster is formed beside an earlier cluster's data");
+        }
+        Action::DeleteClaim(claim) => deleting_claim(world, claim),
+        Action::DeleteStatefulSet(set) => {
+            let listed = world.store.entries.iter().any(|e| e.name == set.name && !e.learner);
+            assert!(world.deleting || !listed, "INV-O1: the set of a voter is deleted");
+        }
+        Action::RemoveFinalizer { .. } => {
+            assert!(world.deleting && world.live.sets.is_empty(), "the finalizer goes last");
+        }
+        Action::AddFinalizer { .. }
+        | Action::CreateClaim(_)
+        | Action::AnnotateClaim { .. }
+        | Action::DeleteJob(_)
+        | Action::LabelPod { .. }
+        | Action::DeleteBudget(_) => {}
+    }
+}
+
+fn removing(world: &World, id: u64, ordinal: i32) {
+    let status = world.status();
+    let operation = status.operation.expect("memory is written before the act");
+    assert_eq!((operation.kind, operation.ordinal), (OperationKind::Leave, ordinal));
+    let store = &world.store;
+    let Some(entry) = store.entry(id) else { return };
+    let name = format!("db-{ordinal}");
+    assert!(entry.name.is_empty() || entry.name == name, "the ordinal is that of the member");
+    if entry.learner {
+        return;
+    }
+    let left = store.voters() - 1;
+    assert!(
+        store.voters_up_without(Some(id)) > left / 2,
+        "INV-O1: a removal leaves no quorum of {left}"
+    );
+    assert_ne!(store.leader, Some(id), "a leader is removed with the leadership on it");
+    let wanted = usize::try_from(world.desired().replicas).expect("positive");
+    assert!(store.entries.len() > wanted, "INV-O3: a member is removed that is wanted");
+    if store.up.contains(&id) {
+        others_are_up(world, id);
+    }
+}
+
+/// INV-O2: no voter is disturbed while another is down.
+fn others_are_up(world: &World, id: u64) {
+    let down = world
+        .store
+        .entries
+        .iter()
+        .find(|e| !e.learner && e.id != id && !world.store.up.contains(&e.id));
+    assert!(down.is_none(), "INV-O2: {id:x} is disturbed while {down:?} is down");
+}
+
+fn promoting(world: &World, id: u64) {
+    let store = &world.store;
+    // Somebody else's act may have come in between; the store refuses then.
+    let Some(entry) = store.entry(id).filter(|entry| entry.learner) else { return };
+    let voters = store.voters() + 1;
+    let up = store.voters_up_without(None) + usize::from(store.up.contains(&entry.id));
+    assert!(up > voters / 2, "INV-O1: a promotion leaves no quorum of {voters}");
+    if voters >= 3 {
+        let keeps = world.live.budgets.values().find_map(|budget| {
+            match budget.spec.as_ref()?.min_available.as_ref()? {
+                IntOrString::Int(keeps) => usize::try_from(*keeps).ok(),
+                IntOrString::String(_) => None,
+            }
+        });
+        assert!(keeps >= Some(voters / 2 + 1), "the budget keeps {keeps:?} before {voters} vote");
+    }
+}
+
+fn deleting_claim(world: &World, claim: &Exactly) {
+    let cluster = world.cluster.as_ref().expect("planned for it");
+    let disk = world.disks.get(&claim.uid);
+    let Some(Disk::Data { member, cluster: held, .. }) = disk else { return };
+    let keeps =
+        cluster.spec.volume_retention.and_then(|r| r.when_deleted) != Some(RetentionPolicy::Delete);
+    if world.deleting {
+        // What was formed and has never served holds nothing that anybody wrote.
+        let written = world.store.served && world.store.cluster == Some(*held);
+        assert!(!keeps || !written, "INV-O3: a volume is deleted that shall be kept");
+        return;
+    }
+    if world.status().cluster_id.is_none() && world.status().formation.is_none() {
+        let asked = cluster
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(names::ANNOTATION_EARLIER_VOLUMES));
+        assert_eq!(
+            asked.map(String::as_str),
+            Some("discard"),
+            "INV-O3: nobody asked to discard {}",
+            claim.name
+        );
+        return;
+    }
+    assert!(
+        world.store.entry(*member).is_none(),
+        "INV-O3: the data of a current member are deleted"
+    );
+}

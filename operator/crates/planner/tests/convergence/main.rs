@@ -1,0 +1,206 @@
+//! Convergence: random worlds with faults between any two steps; the laws hold at each, and when the faults end every
+//! world becomes what is wanted and stays so (after Anvil's eventually stable reconciliation, OSDI '24).
+//!
+//! `QUORATE_CONVERGENCE_STEPS=1000000 cargo test -p quorate-planner --test convergence` makes a long run of it;
+//! `QUORATE_CONVERGENCE_SEED=n` begins at another seed.
+
+mod faults;
+mod laws;
+mod operator;
+mod random;
+mod store;
+mod world;
+
+use faults::{Counts, KINDS};
+use operator::Outcome;
+use quorate_crds::{MemberRole, Storage, StoreCluster, StoreClusterSpec};
+use random::Random;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use store::Store;
+use world::{Children, World};
+
+/// Steps of the ordinary run. A step is one tick of the world and one reconcile.
+const STEPS: usize = 10_000;
+/// Steps with faults in one world.
+const TROUBLED: usize = 150;
+/// Steps within which a world must come to rest once the faults have ended.
+const PATIENCE: usize = 600;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the length of a test run is no input of the planner"
+)]
+fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+fn new_world(seed: u64) -> World {
+    let mut world = World {
+        random: Random::new(seed),
+        seconds: 0,
+        cluster: None,
+        deleting: false,
+        finalizer: false,
+        version: 0,
+        live: Children::default(),
+        stale: Vec::new(),
+        store: Store::default(),
+        disks: BTreeMap::new(),
+        down_nodes: BTreeSet::new(),
+        crashed: BTreeMap::new(),
+        unreachable_since: BTreeMap::new(),
+        ever_removed: BTreeSet::new(),
+        faults: true,
+        uids: 0,
+    };
+    create_cluster(&mut world);
+    world
+}
+
+fn create_cluster(world: &mut World) {
+    let replicas = 1 + i32::try_from(world.random.below(5)).expect("small");
+    let mut cluster = StoreCluster::new(
+        "db",
+        StoreClusterSpec {
+            replicas,
+            version: "0.1.0".to_owned(),
+            storage: Storage { size: "1Gi".to_owned(), storage_class_name: None },
+            ..StoreClusterSpec::default()
+        },
+    );
+    cluster.metadata.namespace = Some("prod".to_owned());
+    cluster.metadata.uid = Some(world.uid());
+    cluster.metadata.generation = Some(1);
+    world.stamp(&mut cluster.metadata);
+    world.cluster = Some(cluster);
+    world.deleting = false;
+    world.finalizer = false;
+}
+
+/// One step; returns what the operator did.
+fn step(world: &mut World) -> Outcome {
+    world.tick();
+    if world.cluster.is_none() {
+        // Somebody creates it again under its old name once the old pods are gone.
+        if world.live.pods.is_empty() && world.live.sets.is_empty() {
+            world.ever_removed.clear();
+            create_cluster(world);
+        }
+        return Outcome::Acted;
+    }
+    let asks = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+        c.type_ == "EarlierVolumesFound" && c.status == "True"
+    };
+    if world.status().conditions.iter().any(asks) && world.random.once_in(5) {
+        world.decide_earlier_volumes();
+    }
+    let before: BTreeMap<u64, String> =
+        world.store.entries.iter().map(|e| (e.id, e.peer_url.clone())).collect();
+    let outcome = world.reconcile();
+    for (id, url) in before {
+        let ordinal =
+            world.cluster.as_ref().and_then(|_| world.desired().name.ordinal_of_peer_url(&url));
+        if world.store.removed.contains(&id) {
+            world.ever_removed.extend(ordinal);
+        }
+    }
+    outcome
+}
+
+/// Ends the faults and waits until the operator has nothing to do.
+fn calm(world: &mut World, seed: u64) -> usize {
+    world.faults = false;
+    world.down_nodes.clear();
+    world.crashed.clear();
+    world.edit_spec(|world| {
+        if let Some(cluster) = world.cluster.as_mut() {
+            cluster.spec.paused = false;
+        }
+    });
+    let mut quiet = 0;
+    for steps in 1..=PATIENCE {
+        quiet = if step(world) == Outcome::Nothing { quiet + 1 } else { 0 };
+        if quiet == 20 {
+            return steps;
+        }
+    }
+    panic!(
+        "seed {seed}: INV-O4: no rest after {PATIENCE} calm steps\nstatus {:#?}\nstore {:#?}",
+        world.status(),
+        world.store
+    );
+}
+
+/// What a world at rest looks like, told from the truth.
+fn converged(world: &World, seed: u64) {
+    let desired = world.desired();
+    let status = world.status();
+    let say = |type_: &str| {
+        let condition = status.conditions.iter().find(|c| c.type_ == type_);
+        condition.map(|c| (c.status.clone(), c.reason.clone())).unwrap_or_default()
+    };
+    let context = format!("seed {seed}: {status:#?}\n{:#?}", world.store);
+    if desired.hibernated {
+        assert!(world.live.pods.is_empty(), "pods run although hibernated; {context}");
+        assert_eq!(say("Available").0, "False", "{context}");
+        return;
+    }
+    let wanted = usize::try_from(desired.replicas).expect("positive");
+    assert_eq!(world.store.entries.len(), wanted, "{context}");
+    assert!(
+        world.store.entries.iter().all(|e| !e.learner && world.store.up.contains(&e.id)),
+        "{context}"
+    );
+    assert_eq!(world.live.sets.len(), wanted, "{context}");
+    assert_eq!(world.live.services.len(), 2, "{context}");
+    assert_eq!(world.live.jobs.len(), 0, "{context}");
+    assert_eq!(world.live.budgets.len(), usize::from(wanted >= 3), "{context}");
+    assert_eq!(status.ready.as_deref(), Some(format!("{wanted}/{wanted}").as_str()), "{context}");
+    assert_eq!(status.members.len(), wanted, "{context}");
+    assert!(status.members.iter().all(|m| m.role == MemberRole::Voter && m.ready), "{context}");
+    assert_eq!(say("Available"), ("True".to_owned(), "Serving".to_owned()), "{context}");
+    assert_eq!(say("Progressing"), ("False".to_owned(), "Reconciled".to_owned()), "{context}");
+    assert_eq!(say("Degraded").0, "False", "{context}");
+    assert!(status.leader.is_some() && status.operation.is_none(), "{context}");
+    for member in &status.members {
+        assert!(world.live.claims.contains_key(&member.claim), "{context}");
+    }
+}
+
+/// One world from its creation to its rest; returns the steps that it took.
+fn live_through(seed: u64, counts: &mut Counts) -> usize {
+    let mut world = new_world(seed);
+    for _ in 0..TROUBLED {
+        if world.random.once_in(7) {
+            world.disturb(counts);
+        }
+        step(&mut world);
+    }
+    let steps = calm(&mut world, seed);
+    converged(&world, seed);
+    TROUBLED + steps
+}
+
+#[test]
+fn every_world_converges_and_breaks_no_law_on_the_way() {
+    let wanted = number("QUORATE_CONVERGENCE_STEPS", STEPS);
+    let first = number("QUORATE_CONVERGENCE_SEED", 1) as u64;
+    let mut counts = Counts::new();
+    let (mut steps, mut seed) = (0, first);
+    while steps < wanted {
+        let life = AssertUnwindSafe(|| live_through(seed, &mut counts));
+        steps += catch_unwind(life).unwrap_or_else(|_panic| {
+            panic!("seed {seed}: see above; QUORATE_CONVERGENCE_SEED={seed} QUORATE_CONVERGENCE_STEPS=1 replays it")
+        });
+        seed += 1;
+    }
+    let replay = wanted <= 1;
+    println!("{steps} steps in {} worlds: {counts:?}", seed - first);
+    for kind in KINDS {
+        assert!(
+            replay || counts.contains_key(kind),
+            "{kind} never happened: the run showed nothing about it"
+        );
+    }
+}

@@ -1,0 +1,520 @@
+//! Observe: turns the caches (or live lists) and the members' answers into the planner's `Observed`.
+//!
+//! Two ways to the same value. The usual one reads the caches and may be a moment old: good enough
+//! to report and to plan. The live one lists again from the API server's storage: an action that
+//! cannot be taken back is planned a second time on it before it is carried out.
+//!
+//! A member that does not answer is part of what was seen. What a single observation cannot know is
+//! since when it is silent; [`Silences`] remembers that from one pass to the next. It is the only
+//! memory of this process: after a restart silence counts from the first look, which can only make
+//! the operator more patient.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{Api, ListParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::{self, Store};
+use kube::{Client, Resource, ResourceExt as _};
+use quorate_crds::StoreCluster;
+use quorate_crds::names::{
+    COMPONENT_MEMBER, FINALIZER, LABEL_CLUSTER, LABEL_COMPONENT, LABEL_ORDINAL,
+};
+use quorate_planner::naming::{CLIENT_PORT, parse_hex};
+use quorate_planner::{ClusterFacts, MemberAnswer, MemberView, Membership, Observed, StoreMember};
+use quorate_proto::etcdserverpb::StatusResponse;
+use serde::de::DeserializeOwned;
+
+use crate::error_policy::ClusterKey;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::store_client::{self, Address, AskError, StoreClient};
+use crate::watches::Caches;
+
+/// One observation, and the members that it reached: who answered is who can be asked to act.
+pub(crate) struct Sight {
+    /// What the planner sees.
+    pub(crate) observed: Observed,
+    /// What the executor uses.
+    pub(crate) contacts: Contacts,
+}
+
+/// The members that answered.
+#[derive(Default)]
+pub(crate) struct Contacts {
+    reached: Vec<Contact>,
+}
+
+struct Contact {
+    ordinal: i32,
+    id: u64,
+    /// Whether it is of the cluster that was formed. A pod's address that is out of date may be
+    /// another pod's by now, and that pod may serve another cluster.
+    native: bool,
+    status: StatusResponse,
+    client: StoreClient,
+}
+
+impl Contacts {
+    /// The member of this ordinal.
+    pub(crate) fn of_ordinal(&self, ordinal: i32) -> Option<&StoreClient> {
+        let mut natives = self.reached.iter().filter(|contact| contact.native);
+        natives.find(|contact| contact.ordinal == ordinal).map(|found| &found.client)
+    }
+
+    /// Who to ask for a change: the leader, else any voter. Learners refuse, and nothing is changed
+    /// in a cluster that is not ours.
+    pub(crate) fn for_changes(&self) -> Option<&StoreClient> {
+        self.by_preference().find(|contact| contact.native).map(|contact| &contact.client)
+    }
+
+    /// The voters: those of our cluster first, and the leader first of those. Members of another
+    /// cluster come last, so that a whole cluster that is not the one formed is seen as such.
+    fn by_preference(&self) -> impl Iterator<Item = &Contact> {
+        let mut voters: Vec<&Contact> =
+            self.reached.iter().filter(|contact| !contact.status.is_learner).collect();
+        voters.sort_by_key(|contact| {
+            let leads = contact.status.leader == contact.id;
+            (!contact.native, !leads, std::cmp::Reverse(contact.status.raft_term))
+        });
+        voters.into_iter()
+    }
+}
+
+/// The children of one cluster, whoever owns them.
+#[derive(Default)]
+pub(crate) struct Children {
+    sets: Vec<StatefulSet>,
+    pods: Vec<Pod>,
+    claims: Vec<PersistentVolumeClaim>,
+    services: Vec<Service>,
+    budgets: Vec<PodDisruptionBudget>,
+    jobs: Vec<Job>,
+}
+
+impl Children {
+    /// As the caches have them.
+    pub(crate) fn cached(caches: &Caches, namespace: &str, name: &str) -> Children {
+        Children {
+            sets: select(&caches.sets, namespace, name),
+            pods: select(&caches.pods, namespace, name),
+            claims: select(&caches.claims, namespace, name),
+            services: select(&caches.services, namespace, name),
+            budgets: select(&caches.budgets, namespace, name),
+            jobs: select(&caches.jobs, namespace, name),
+        }
+    }
+
+    /// As the API server's storage has them now.
+    pub(crate) async fn live(
+        client: &Client,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Children, kube::Error> {
+        let (sets, pods, claims, services, budgets, jobs) = futures::try_join!(
+            list(client, namespace, name),
+            list(client, namespace, name),
+            list(client, namespace, name),
+            list(client, namespace, name),
+            list(client, namespace, name),
+            list(client, namespace, name),
+        )?;
+        Ok(Children { sets, pods, claims, services, budgets, jobs })
+    }
+}
+
+/// Looks at a cluster whose children are known: asks its members, and assembles.
+pub(crate) async fn observe(
+    cluster: &StoreCluster,
+    children: Children,
+    silences: &std::sync::Mutex<Silences>,
+    metrics: &Arc<Metrics>,
+) -> Sight {
+    let status = cluster.status.clone().unwrap_or_default();
+    let ask = status.cluster_id.is_some() && children.pods.iter().any(is_member);
+    let targets = if ask { targets(&children.pods) } else { Vec::new() };
+    let cluster_id = status.cluster_id.as_deref().and_then(parse_hex);
+    let (contacts, errors) = ask_each(&targets, cluster_id, metrics).await;
+    let list =
+        if ask { Some(ask_membership(&contacts, errors.values().next()).await) } else { None };
+
+    let now = Timestamp::now();
+    let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    let remembered: BTreeMap<u64, String> = status
+        .members
+        .iter()
+        .filter_map(|member| {
+            let id = parse_hex(member.id.as_deref()?)?;
+            let error = errors.get(&member.ordinal).map_or(NOT_RUNNING, AskError::reason);
+            Some((id, error.to_owned()))
+        })
+        .collect();
+    let (membership, members) = {
+        let mut silences = silences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let silence = silences.of.entry(key).or_default();
+        let membership = silence.membership(now, list);
+        let members = silence.members(now, &membership, &remembered, &contacts);
+        (membership, members)
+    };
+    let observed = Observed {
+        now,
+        cluster: facts(cluster),
+        status,
+        stateful_sets: children.sets,
+        pods: children.pods,
+        claims: children.claims,
+        services: children.services,
+        budgets: children.budgets,
+        jobs: children.jobs,
+        membership,
+        members,
+    };
+    Sight { observed, contacts }
+}
+
+fn facts(cluster: &StoreCluster) -> ClusterFacts {
+    ClusterFacts {
+        uid: cluster.uid().unwrap_or_default(),
+        generation: cluster.metadata.generation.unwrap_or_default(),
+        resource_version: cluster.resource_version().unwrap_or_default(),
+        deleting: cluster.metadata.deletion_timestamp.is_some(),
+        has_finalizer: cluster.finalizers().iter().any(|name| name == FINALIZER),
+        annotations: cluster.annotations().clone(),
+    }
+}
+
+fn is_member(pod: &Pod) -> bool {
+    pod.labels().get(LABEL_COMPONENT).is_some_and(|component| component == COMPONENT_MEMBER)
+}
+
+/// Where the members of a cluster can be asked: their pods that run and have an address, in the
+/// order of their ordinals. A pod that is terminating still serves until it stops.
+fn targets(pods: &[Pod]) -> Vec<(i32, Address)> {
+    let port = u16::try_from(CLIENT_PORT).expect("the client port is a port number");
+    let mut targets: Vec<(i32, Address)> = pods
+        .iter()
+        .filter(|pod| is_member(pod))
+        .filter_map(|pod| {
+            let ordinal: i32 = pod.labels().get(LABEL_ORDINAL)?.parse().ok()?;
+            let status = pod.status.as_ref()?;
+            let runs = status.phase.as_deref() == Some("Running");
+            let ip: IpAddr = status.pod_ip.as_deref()?.parse().ok()?;
+            runs.then_some((ordinal, Address::new(ip, port)))
+        })
+        .collect();
+    targets.sort_by_key(|(ordinal, _)| *ordinal);
+    targets.truncate(limits::MEMBERS_ASKED_MAX);
+    targets
+}
+
+/// Asks every target about itself, all at once.
+async fn ask_each(
+    targets: &[(i32, Address)],
+    cluster_id: Option<u64>,
+    metrics: &Arc<Metrics>,
+) -> (Contacts, BTreeMap<i32, AskError>) {
+    let answers = join_all(targets.iter().map(|(ordinal, address)| async move {
+        let answer = async {
+            let client = StoreClient::connect(*address, Arc::clone(metrics)).await?;
+            let status = client.status().await?;
+            Ok::<_, AskError>((client, status))
+        };
+        (*ordinal, answer.await)
+    }))
+    .await;
+    let mut contacts = Contacts::default();
+    let mut errors = BTreeMap::new();
+    for (ordinal, answer) in answers {
+        match answer {
+            Ok((client, status)) => {
+                let header = status.header.unwrap_or_default();
+                let (id, native) = (header.member_id, Some(header.cluster_id) == cluster_id);
+                contacts.reached.push(Contact { ordinal, id, native, status, client });
+            }
+            Err(error) => {
+                errors.insert(ordinal, error);
+            }
+        }
+    }
+    (contacts, errors)
+}
+
+/// What is said of a member that could not even be asked.
+const NOT_RUNNING: &str = "no pod of it runs";
+
+/// A linearizable list from whoever can give one: the leader first, then all other voters at once.
+async fn ask_membership(
+    contacts: &Contacts,
+    silent: Option<&AskError>,
+) -> Result<store_client::Membership, String> {
+    let mut preferred = contacts.by_preference();
+    let Some(first) = preferred.next() else {
+        let reason = if contacts.reached.is_empty() {
+            silent.map_or(NOT_RUNNING, AskError::reason)
+        } else {
+            "no voter answers"
+        };
+        return Err(reason.to_owned());
+    };
+    let mut last = match first.client.members().await {
+        Ok(list) => return Ok(list),
+        Err(error) => error.reason().to_owned(),
+    };
+    let mut others: FuturesUnordered<_> =
+        preferred.map(|contact| contact.client.members()).collect();
+    while let Some(answer) = others.next().await {
+        match answer {
+            Ok(list) => return Ok(list),
+            Err(error) => error.reason().clone_into(&mut last),
+        }
+    }
+    Err(last)
+}
+
+/// Since when nobody answered, for every cluster of this process.
+#[derive(Debug, Default)]
+pub(crate) struct Silences {
+    of: BTreeMap<ClusterKey, Silence>,
+}
+
+impl Silences {
+    /// A cluster is gone.
+    pub(crate) fn forget(&mut self, key: &ClusterKey) {
+        self.of.remove(key);
+    }
+}
+
+/// Since when nobody answered, for one cluster.
+#[derive(Debug, Default)]
+struct Silence {
+    membership: Option<Timestamp>,
+    members: BTreeMap<u64, Timestamp>,
+}
+
+impl Silence {
+    fn membership(
+        &mut self,
+        now: Timestamp,
+        list: Option<Result<store_client::Membership, String>>,
+    ) -> Membership {
+        match list {
+            None => {
+                self.membership = None;
+                Membership::NotAsked
+            }
+            Some(Ok(list)) => {
+                self.membership = None;
+                let members = list.members.into_iter().map(|member| StoreMember {
+                    id: member.id,
+                    name: member.name,
+                    peer_urls: member.peer_ur_ls,
+                    client_urls: member.client_ur_ls,
+                    learner: member.is_learner,
+                });
+                Membership::Known { cluster_id: list.cluster_id, members: members.collect() }
+            }
+            Some(Err(error)) => {
+                let since = *self.membership.get_or_insert(now);
+                Membership::Unreachable { since, error }
+            }
+        }
+    }
+
+    /// A view of every member that is listed or remembered (with why it is silent, if it is), and
+    /// of every one that answered.
+    fn members(
+        &mut self,
+        now: Timestamp,
+        membership: &Membership,
+        remembered: &BTreeMap<u64, String>,
+        contacts: &Contacts,
+    ) -> BTreeMap<u64, MemberView> {
+        let listed: Vec<u64> = match membership {
+            Membership::Known { members, .. } => members.iter().map(|member| member.id).collect(),
+            Membership::NotAsked | Membership::Unreachable { .. } => Vec::new(),
+        };
+        let mut views = BTreeMap::new();
+        for contact in contacts.reached.iter().filter(|contact| contact.native) {
+            views.insert(contact.id, MemberView::Answered(answer(&contact.status)));
+        }
+        let mut silent = BTreeMap::new();
+        for id in listed.iter().chain(remembered.keys()) {
+            if views.contains_key(id) {
+                continue;
+            }
+            let since = self.members.get(id).copied().unwrap_or(now);
+            silent.insert(*id, since);
+            let error = remembered.get(id).map_or(NOT_RUNNING, String::as_str).to_owned();
+            views.insert(*id, MemberView::Unreachable { since, error });
+        }
+        self.members = silent;
+        views
+    }
+}
+
+fn answer(status: &StatusResponse) -> MemberAnswer {
+    MemberAnswer {
+        leader: (status.leader != 0).then_some(status.leader),
+        term: status.raft_term,
+        raft_index: status.raft_index,
+        applied_index: status.raft_applied_index,
+        learner: status.is_learner,
+        version: status.version.clone(),
+        errors: status.errors.clone(),
+    }
+}
+
+fn select<K>(store: &Store<K>, namespace: &str, name: &str) -> Vec<K>
+where
+    K: Resource<DynamicType = ()> + reflector::Lookup<DynamicType = ()> + Clone + 'static,
+{
+    let mut found: Vec<K> = store
+        .state()
+        .iter()
+        .filter(|object| object.meta().namespace.as_deref() == Some(namespace))
+        .filter(|object| object.labels().get(LABEL_CLUSTER).is_some_and(|label| label == name))
+        .map(|object| K::clone(object))
+        .collect();
+    // The store is a hash map; the planner is to see the same world in the same order.
+    found.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+    found
+}
+
+async fn list<K>(client: &Client, namespace: &str, name: &str) -> Result<Vec<K>, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let selected = ListParams::default().labels(&format!("{LABEL_CLUSTER}={name}"));
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    Ok(api.list(&selected).await?.items)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::PodStatus;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn pod(ordinal: &str, phase: &str, ip: Option<&str>) -> Pod {
+        let mut pod = Pod::default();
+        pod.labels_mut().insert(LABEL_COMPONENT.into(), COMPONENT_MEMBER.into());
+        pod.labels_mut().insert(LABEL_ORDINAL.into(), ordinal.into());
+        pod.status = Some(PodStatus {
+            phase: Some(phase.into()),
+            pod_ip: ip.map(str::to_owned),
+            ..PodStatus::default()
+        });
+        pod
+    }
+
+    #[test]
+    fn running_member_pods_with_an_address_are_asked_in_order_of_ordinals() {
+        let mut formation = pod("0", "Running", Some("10.0.0.9"));
+        formation.labels_mut().insert(LABEL_COMPONENT.into(), "formation".into());
+        let pods = [
+            pod("10", "Running", Some("10.0.0.3")),
+            pod("2", "Running", Some("10.0.0.2")),
+            pod("3", "Pending", Some("10.0.0.4")),
+            pod("4", "Running", None),
+            pod("x", "Running", Some("10.0.0.5")),
+            formation,
+        ];
+        let ordinals: Vec<i32> = targets(&pods).into_iter().map(|(ordinal, _)| ordinal).collect();
+        assert_eq!(ordinals, [2, 10], "by number, not as text");
+    }
+
+    fn known(ids: &[u64]) -> Membership {
+        let members = ids.iter().map(|id| StoreMember {
+            id: *id,
+            name: String::new(),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+            learner: false,
+        });
+        Membership::Known { cluster_id: 1, members: members.collect() }
+    }
+
+    fn since(views: &BTreeMap<u64, MemberView>, id: u64) -> Timestamp {
+        match &views[&id] {
+            MemberView::Unreachable { since, .. } => *since,
+            MemberView::Answered(_) => panic!("{id} answered"),
+        }
+    }
+
+    fn contact(ordinal: i32, id: u64, leader: u64, native: bool, is_learner: bool) -> Contact {
+        let status = StatusResponse { leader, is_learner, ..StatusResponse::default() };
+        let address = Address::new("127.0.0.1".parse().unwrap(), 1000 + ordinal as u16);
+        Contact { ordinal, id, native, status, client: StoreClient::unconnected(address) }
+    }
+
+    #[tokio::test]
+    async fn changes_are_asked_of_our_leader_and_never_of_another_cluster() {
+        let mut contacts = Contacts {
+            reached: vec![
+                contact(0, 10, 12, true, false),
+                contact(1, 11, 12, true, true),
+                contact(2, 12, 12, true, false),
+                contact(3, 99, 99, false, false),
+            ],
+        };
+        let order: Vec<u64> = contacts.by_preference().map(|contact| contact.id).collect();
+        assert_eq!(order, [12, 10, 99], "leader, voter, stranger; no learner");
+        assert!(contacts.of_ordinal(3).is_none(), "a stranger at the address of a member");
+        assert!(contacts.of_ordinal(1).is_some());
+        contacts.reached.retain(|contact| !contact.native || contact.status.is_learner);
+        assert!(contacts.for_changes().is_none());
+        let views =
+            Silence::default().members(at(1), &Membership::NotAsked, &BTreeMap::new(), &contacts);
+        assert_eq!(views.into_keys().collect::<Vec<_>>(), [11]);
+    }
+
+    #[test]
+    fn silence_lasts_from_the_first_look_and_ends_with_the_membership() {
+        let mut silence = Silence::default();
+        let nobody = Contacts::default();
+        let none = BTreeMap::new();
+        let first = silence.members(at(10), &known(&[1, 2]), &none, &nobody);
+        assert_eq!(since(&first, 2), at(10));
+        let second = silence.members(at(20), &known(&[2, 3]), &none, &nobody);
+        assert_eq!((since(&second, 2), since(&second, 3)), (at(10), at(20)));
+        assert!(!second.contains_key(&1), "a member that is neither listed nor remembered");
+        let remembered = BTreeMap::from([(2, "Connection refused".to_owned())]);
+        let again = silence.members(at(30), &known(&[1]), &remembered, &nobody);
+        assert_eq!((since(&again, 1), since(&again, 2)), (at(30), at(10)));
+        assert!(
+            matches!(&again[&2], MemberView::Unreachable { error, .. } if error.contains("refused"))
+        );
+    }
+
+    #[test]
+    fn an_unreachable_membership_keeps_its_first_time_until_somebody_answers() {
+        let mut silence = Silence::default();
+        let silent = || Some(Err("no answer".to_owned()));
+        let begun = |membership| match membership {
+            Membership::Unreachable { since, .. } => since,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(begun(silence.membership(at(1), silent())), at(1));
+        assert_eq!(begun(silence.membership(at(5), silent())), at(1));
+        let list = store_client::Membership { cluster_id: 7, members: Vec::new() };
+        let known = silence.membership(at(6), Some(Ok(list)));
+        assert_eq!(known, Membership::Known { cluster_id: 7, members: Vec::new() });
+        assert_eq!(begun(silence.membership(at(9), silent())), at(9));
+        assert_eq!(silence.membership(at(10), None), Membership::NotAsked);
+    }
+}

@@ -1,0 +1,370 @@
+//! Reconcile: one pass over one StoreCluster, and when the next one is due.
+//!
+//! observe → validate → plan → check → execute → report. What is decided is decided in the planner;
+//! the shell's own judgement is confined to time: when to look again, and for how long an object
+//! whose acts fail is left to reporting.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::api::Api;
+use kube::runtime::controller::{self, Action};
+use kube::runtime::reflector::{ObjectRef, store::WriterDropped};
+use kube::runtime::watcher;
+use kube::{Client, ResourceExt as _};
+use quorate_crds::{StoreCluster, StoreClusterStatus};
+use quorate_planner::{Apply, Defaults, Desired, Event, Observed, Plan, Violation};
+
+use crate::args::Args;
+use crate::error_policy::{Backoffs, ClusterKey};
+use crate::events::{Recorder, Saying};
+use crate::execute::{self, Failure, Hands, Progress, World};
+use crate::lease::Authority;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::observe::{self, Children, Contacts, Silences};
+use crate::status;
+use crate::watches::{Caches, Guarded};
+use crate::words;
+
+/// What every reconciliation of this process uses.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) backoffs: Backoffs,
+    pub(crate) authority: Authority,
+    pub(crate) defaults: Defaults,
+    pub(crate) silences: Mutex<Silences>,
+}
+
+impl Shared {
+    /// A cluster is gone: nothing of it stays behind in this process.
+    fn forget(&self, key: &ClusterKey) {
+        self.backoffs.succeeded(key);
+        self.silences.lock().unwrap_or_else(PoisonError::into_inner).forget(key);
+        self.metrics.forget(&key.0, &key.1);
+    }
+}
+
+/// What the reconciliations of one scope use.
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) caches: Caches,
+}
+
+/// What the flags say about every cluster.
+pub(crate) fn defaults(args: &Args) -> Defaults {
+    Defaults { image_repository: args.store_image_repository.clone() }
+}
+
+/// Why a pass could not even plan.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The object is of a schema that this version does not know.
+    #[error(
+        "the StoreCluster cannot be decoded ({0}): it is left alone until it changes; is the \
+         operator older than the resource definitions?"
+    )]
+    Undecodable(String),
+    /// The watches have ended, which they do only at shutdown.
+    #[error("the operator is shutting down")]
+    Closing(#[from] WriterDropped),
+    /// The API server does not give the object.
+    #[error(transparent)]
+    Unread(Failure),
+    /// The planner contradicts itself.
+    #[error("a plan was refused, which is a bug of the operator; nothing was done ({0})")]
+    Violation(#[from] Violation),
+}
+
+impl Error {
+    fn word(&self) -> &'static str {
+        match self {
+            Error::Undecodable(_) => "undecodable",
+            Error::Closing(_) => "closing",
+            Error::Unread(_) => "unread",
+            Error::Violation(_) => "violation",
+        }
+    }
+}
+
+/// One pass. kube runs it in a span that names the object.
+pub(crate) async fn reconcile(
+    guarded: Arc<Guarded>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let begun = Instant::now();
+    let result = pass(&guarded, &context).await;
+    let (outcome, action) = match result {
+        Ok((outcome, look_again)) => (outcome, Ok(Action::requeue(look_again))),
+        Err(error) => (error.word(), Err(error)),
+    };
+    context.shared.metrics.reconciled(outcome, begun.elapsed());
+    action
+}
+
+async fn pass(guarded: &Guarded, context: &Context) -> Result<(&'static str, Duration), Error> {
+    let shared = &context.shared;
+    let cluster = match &guarded.0 {
+        Ok(cluster) => cluster,
+        Err(invalid) => {
+            let error = Error::Undecodable(invalid.error.clone());
+            let note = error.to_string();
+            let saying = Saying { warning: true, reason: "Undecodable", note: &note };
+            shared.recorder.tell(guarded, saying).await;
+            return Err(error);
+        }
+    };
+    let key = key(guarded);
+    context.caches.wait_until_ready().await?;
+
+    // NB: the order. The memory in status is read first and past the cache, the children next, the
+    // membership last: an older list of members beside a newer memory would look like a removal.
+    let api: Api<StoreCluster> = Api::namespaced(shared.client.clone(), &key.0);
+    let live = execute::call("read the StoreCluster", api.get_opt(&key.1)).await;
+    let cluster = match live.map_err(Error::Unread)? {
+        Some(live) if live.uid() == cluster.uid() => live,
+        // Deleted, and perhaps made anew: that object has a pass of its own.
+        Some(_) | None => return Ok(("gone", limits::REQUEUE_LONGEST)),
+    };
+    let children = Children::cached(&context.caches, &key.0, &key.1);
+    let sight = observe::observe(&cluster, children, &shared.silences, &shared.metrics).await;
+    let plan = think(&cluster, &sight.observed, &shared.defaults)?;
+    let ready = plan.status.as_ref().unwrap_or(&sight.observed.status).ready_replicas;
+    shared.metrics.cluster(&key.0, &key.1, cluster.spec.replicas.into(), ready.into());
+    let look_again = plan.look_again.clamp(limits::REQUEUE_SHORTEST, limits::REQUEUE_LONGEST);
+    let may_act = shared.backoffs.may_act(&key, Instant::now());
+    let mut world = Pass { shared, key: &key, cluster, contacts: sight.contacts };
+    let carried_out = execute::carry_out(plan, may_act, &mut world).await;
+    Ok(conclude(shared, &key, &world.cluster, carried_out, may_act, look_again).await)
+}
+
+/// validate → plan → check.
+fn think(
+    cluster: &StoreCluster,
+    observed: &Observed,
+    defaults: &Defaults,
+) -> Result<Plan, Violation> {
+    let plan = match Desired::validate(cluster, defaults) {
+        Ok(desired) => {
+            let plan = quorate_planner::plan(&desired, observed);
+            quorate_planner::check(&desired, observed, &plan)?;
+            plan
+        }
+        Err(invalid) => quorate_planner::plan_invalid(&invalid, observed),
+    };
+    let reasons: BTreeSet<&str> =
+        plan.waiting.iter().map(|waiting| waiting.reason.as_str()).collect();
+    tracing::debug!(
+        objects = plan.objects.len(),
+        actions = plan.actions.len(),
+        waiting = ?reasons,
+        "planned"
+    );
+    Ok(plan)
+}
+
+/// What the outcome of a pass means for the next one.
+async fn conclude(
+    shared: &Shared,
+    key: &ClusterKey,
+    cluster: &StoreCluster,
+    carried_out: Result<Progress, Failure>,
+    may_act: bool,
+    look_again: Duration,
+) -> (&'static str, Duration) {
+    let soon = limits::REQUEUE_AFTER_ACTION.min(look_again);
+    match carried_out {
+        Ok(progress) => {
+            if may_act {
+                shared.backoffs.succeeded(key);
+            }
+            match progress {
+                Progress::Settled => ("settled", look_again),
+                Progress::Reported => ("reported", look_again),
+                Progress::Acted => ("acted", soon),
+                Progress::Unconfirmed => ("unconfirmed", soon),
+            }
+        }
+        Err(Failure::Stale { step, detail }) => {
+            tracing::debug!(step, detail, "looking again");
+            ("stale", soon)
+        }
+        Err(failure @ Failure::Refused { .. }) => {
+            tracing::info!(%failure, "a member refuses for now");
+            ("refused", look_again)
+        }
+        Err(failure @ (Failure::Silent { .. } | Failure::Api { .. })) => {
+            let failed = shared.backoffs.failed(key, rand::random(), Instant::now());
+            tracing::warn!(%failure, retry_in = ?failed.delay, "a step failed");
+            // Once is an accident (a cache that was behind); twice is worth a person's attention.
+            if failed.in_a_row >= 2 {
+                let note = failure.to_string();
+                let saying = Saying { warning: true, reason: "StepFailed", note: &note };
+                shared.recorder.tell(cluster, saying).await;
+            }
+            ("failed", look_again.min(failed.delay))
+        }
+    }
+}
+
+/// The world as one pass acts upon it.
+struct Pass<'a> {
+    shared: &'a Shared,
+    key: &'a ClusterKey,
+    /// As last read or written: its resourceVersion is the precondition of the next status write.
+    cluster: StoreCluster,
+    contacts: Contacts,
+}
+
+impl Pass<'_> {
+    fn api(&self) -> Api<StoreCluster> {
+        Api::namespaced(self.shared.client.clone(), &self.key.0)
+    }
+
+    /// Nothing is written by a process whose Lease has run out, even if it has not noticed yet.
+    fn authorised(&self, step: &str) -> Result<(), Failure> {
+        if self.shared.authority.holds() {
+            return Ok(());
+        }
+        let detail = "the lease has run out".to_owned();
+        Err(Failure::Stale { step: step.to_owned(), detail })
+    }
+
+    fn hands<'b>(&'b self, uid: &'b str) -> Hands<'b> {
+        Hands {
+            client: &self.shared.client,
+            namespace: &self.key.0,
+            name: &self.key.1,
+            uid,
+            contacts: &self.contacts,
+        }
+    }
+
+    /// Looks past the caches and plans again. `None` when the cluster is not there any more.
+    async fn plan_again(&mut self) -> Result<Option<Plan>, Failure> {
+        const STEP: &str = "observe again";
+        let uid = self.cluster.uid();
+        let live = execute::call(STEP, self.api().get_opt(&self.key.1)).await?;
+        let Some(cluster) = live.filter(|cluster| cluster.uid() == uid) else { return Ok(None) };
+        let children = Children::live(&self.shared.client, &self.key.0, &self.key.1);
+        let children = execute::call(STEP, children).await?;
+        let sight =
+            observe::observe(&cluster, children, &self.shared.silences, &self.shared.metrics).await;
+        self.contacts = sight.contacts;
+        let planned = think(&cluster, &sight.observed, &self.shared.defaults);
+        self.cluster = cluster;
+        match planned {
+            Ok(plan) => Ok(Some(plan)),
+            Err(violation) => {
+                tracing::error!(%violation, "the second plan was refused, which is a bug");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl World for Pass<'_> {
+    async fn write_status(&mut self, next: StoreClusterStatus) -> Result<(), Failure> {
+        self.authorised("write status")?;
+        let api = self.api();
+        let write = status::write(&api, &self.cluster, next.clone());
+        self.cluster = execute::call("write status", write).await?;
+        if !status::is_kept(&next, self.cluster.status.as_ref()) {
+            let note = "the API server dropped a part of the status, because its resource \
+                        definitions are older than the operator: apply those of the operator's \
+                        chart (kubectl apply --server-side -f crds/)";
+            tracing::warn!("{note}");
+            let saying = Saying { warning: true, reason: "DefinitionsOutdated", note };
+            self.shared.recorder.tell(&self.cluster, saying).await;
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, event: &Event) {
+        tracing::info!(reason = event.reason, "{}", event.message);
+        let Event { warning, reason, message } = event;
+        let saying = Saying { warning: *warning, reason, note: message };
+        self.shared.recorder.tell(&self.cluster, saying).await;
+    }
+
+    async fn apply(&mut self, apply: &Apply) -> Result<(), Failure> {
+        let (kind, name) = (apply.object.kind(), apply.object.name());
+        self.authorised(name)?;
+        tracing::info!(kind, name, "applying");
+        let uid = self.cluster.uid().unwrap_or_default();
+        let result = self.hands(&uid).apply(apply).await;
+        self.shared.metrics.acted("Apply", result.is_ok());
+        result
+    }
+
+    async fn confirm(&mut self, action: &quorate_planner::Action) -> Result<bool, Failure> {
+        let Some(again) = self.plan_again().await? else { return Ok(false) };
+        if !execute::still_planned(action, &again) {
+            tracing::info!(%action, "a second look does not confirm the action");
+            return Ok(false);
+        }
+        // What the second look adds to the memory is written before the act, as ever.
+        if let Some(next) = again.status {
+            self.write_status(next).await?;
+        }
+        for event in &again.events {
+            self.tell(event).await;
+        }
+        Ok(true)
+    }
+
+    async fn act(&mut self, action: &quorate_planner::Action) -> Result<(), Failure> {
+        self.authorised(execute::word(action))?;
+        tracing::info!(%action, "acting");
+        let uid = self.cluster.uid().unwrap_or_default();
+        let result = self.hands(&uid).act(action).await;
+        self.shared.metrics.acted(execute::word(action), result.is_ok());
+        result
+    }
+}
+
+/// When a pass that failed is tried again.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
+pub(crate) fn error_policy(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    match error {
+        Error::Undecodable(_) => Action::await_change(),
+        Error::Closing(_) | Error::Unread(_) | Error::Violation(_) => {
+            let failed =
+                context.shared.backoffs.failed(&key(&guarded), rand::random(), Instant::now());
+            Action::requeue(failed.delay)
+        }
+    }
+}
+
+/// Handles what the controller says about a finished pass: everything, or failures would vanish.
+pub(crate) fn note(
+    shared: &Shared,
+    item: Result<(ObjectRef<Guarded>, Action), controller::Error<Error, watcher::Error>>,
+) {
+    match item {
+        Ok(_) => {}
+        Err(controller::Error::ObjectNotFound(gone)) => {
+            shared.forget(&(gone.namespace.clone().unwrap_or_default(), gone.name.clone()));
+        }
+        Err(controller::Error::ReconcilerFailed(error @ Error::Violation(_), cluster)) => {
+            tracing::error!(%cluster, "{error}");
+        }
+        Err(controller::Error::ReconcilerFailed(error, cluster)) => {
+            tracing::warn!(%cluster, "{error}");
+        }
+        Err(controller::Error::QueueError(error)) => {
+            let error = words::of_watch(&error);
+            tracing::warn!(kind = "StoreCluster", error, "a watch failed and begins again");
+        }
+        Err(controller::Error::RunnerError(error)) => {
+            tracing::warn!(%error, "the controller's queue failed");
+        }
+    }
+}
+
+fn key(guarded: &Guarded) -> ClusterKey {
+    (guarded.namespace().unwrap_or_default(), guarded.name_any())
+}

@@ -1,0 +1,171 @@
+//! The caches: one watch for each kind of child in each served scope, which also says which
+//! cluster to look at when a child changes.
+//!
+//! A child belongs to the cluster that its label names. Whether it *really* does (the owner's UID)
+//! is the planner's question; here a wrong label costs one reconciliation of nothing.
+
+use std::fmt::Debug;
+
+use futures::future::FutureExt as _;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::Api;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, Resource, ResourceExt as _};
+use quorate_crds::StoreCluster;
+use quorate_crds::names::LABEL_CLUSTER;
+use serde::de::DeserializeOwned;
+
+use crate::words;
+
+/// A StoreCluster as the API server sent it, decodable or not: one that this version cannot read
+/// must not end the watch of all others.
+pub(crate) type Guarded = DeserializeGuard<StoreCluster>;
+
+/// Which clusters to look at, as changes of their children arrive.
+pub(crate) type Triggers = BoxStream<'static, ObjectRef<Guarded>>;
+
+/// The children of all clusters of one scope, as the API server last told them.
+#[derive(Clone)]
+pub(crate) struct Caches {
+    pub(crate) sets: Store<StatefulSet>,
+    pub(crate) pods: Store<Pod>,
+    pub(crate) claims: Store<PersistentVolumeClaim>,
+    pub(crate) services: Store<Service>,
+    pub(crate) budgets: Store<PodDisruptionBudget>,
+    pub(crate) jobs: Store<Job>,
+}
+
+impl Caches {
+    /// Makes the caches of a scope (`None`: all namespaces). They fill while the triggers are
+    /// polled, and only then.
+    pub(crate) fn watch(client: &Client, namespace: Option<&str>) -> (Caches, Triggers) {
+        let (sets, sets_changed) = watch(client, namespace);
+        let (pods, pods_changed) = watch(client, namespace);
+        let (claims, claims_changed) = watch(client, namespace);
+        let (services, services_changed) = watch(client, namespace);
+        let (budgets, budgets_changed) = watch(client, namespace);
+        let (jobs, jobs_changed) = watch(client, namespace);
+        let triggers = stream::select_all([
+            sets_changed,
+            pods_changed,
+            claims_changed,
+            services_changed,
+            budgets_changed,
+            jobs_changed,
+        ]);
+        (Caches { sets, pods, claims, services, budgets, jobs }, triggers.boxed())
+    }
+
+    /// Returns once each cache has been filled by a first list.
+    pub(crate) async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        self.sets.wait_until_ready().await?;
+        self.pods.wait_until_ready().await?;
+        self.claims.wait_until_ready().await?;
+        self.services.wait_until_ready().await?;
+        self.budgets.wait_until_ready().await?;
+        self.jobs.wait_until_ready().await
+    }
+
+    /// The kinds whose first list has not arrived.
+    pub(crate) fn unfilled(&self) -> Vec<&'static str> {
+        [
+            ("statefulsets", filled(&self.sets)),
+            ("pods", filled(&self.pods)),
+            ("persistentvolumeclaims", filled(&self.claims)),
+            ("services", filled(&self.services)),
+            ("poddisruptionbudgets", filled(&self.budgets)),
+            ("jobs", filled(&self.jobs)),
+        ]
+        .into_iter()
+        .filter_map(|(kind, filled)| (!filled).then_some(kind))
+        .collect()
+    }
+}
+
+/// Whether the first list of a cache has arrived.
+pub(crate) fn filled<K: reflector::Lookup<DynamicType = ()> + Clone + 'static>(
+    store: &Store<K>,
+) -> bool {
+    store.wait_until_ready().now_or_never().is_some()
+}
+
+/// An API handle on a scope.
+pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn watch<K>(client: &Client, namespace: Option<&str>) -> (Store<K>, Triggers)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, writer) = reflector::store();
+    let config = watcher::Config::default().labels(LABEL_CLUSTER);
+    let changed = watcher(scoped::<K>(client, namespace), config)
+        .modify(|object| object.managed_fields_mut().clear())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(|item| async move {
+            match item {
+                Ok(object) => cluster_of(&object),
+                Err(error) => {
+                    let (kind, error) = (K::kind(&()), words::of_watch(&error));
+                    tracing::warn!(%kind, error, "a watch failed and begins again");
+                    None
+                }
+            }
+        });
+    (store, changed.boxed())
+}
+
+/// The cluster that a child's label names.
+fn cluster_of<K: Resource>(child: &K) -> Option<ObjectRef<Guarded>> {
+    let name = child.meta().labels.as_ref()?.get(LABEL_CLUSTER)?;
+    let namespace = child.meta().namespace.as_ref()?;
+    Some(ObjectRef::new(name).within(namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_names_its_cluster_by_label() {
+        let mut pod = Pod::default();
+        assert_eq!(cluster_of(&pod), None);
+        pod.metadata.namespace = Some("ns".to_owned());
+        pod.labels_mut().insert(LABEL_CLUSTER.to_owned(), "demo".to_owned());
+        let cluster = cluster_of(&pod).unwrap();
+        assert_eq!((cluster.name.as_str(), cluster.namespace.as_deref()), ("demo", Some("ns")));
+    }
+
+    #[test]
+    fn a_cluster_that_cannot_be_decoded_keeps_its_name() {
+        let newer = serde_json::json!({
+            "apiVersion": "quorate.dev/v1alpha1", "kind": "StoreCluster",
+            "metadata": {"name": "demo", "namespace": "ns"},
+            "spec": {"replicas": "many"},
+        });
+        let guarded: Guarded = serde_json::from_value(newer).unwrap();
+        assert!(guarded.0.is_err());
+        assert_eq!(guarded.name_any(), "demo");
+    }
+}
