@@ -1,4 +1,5 @@
-//! Tests of the rules of admission: CEL evaluated on this side of the API server, and the messages that it gives.
+//! Tests of the rules of admission: CEL evaluated on this side of the API server, and the messages
+//! that it gives.
 
 use crate::{StoreCluster, StoreClusterSpec, StoreOptions};
 use kube::core::cel::{validate_cel, validate_cel_update};

@@ -2,10 +2,11 @@
 //!
 //! # What this room is
 //!
-//! A person writes YAML; the API server checks it; the operator reads it. This crate is the one place that knows
-//! the names of the fields, their defaults, what is refused at admission and with which words. It holds types and
-//! nothing that acts: the operator's mind (`quorate-planner`) turns a [`StoreCluster`] into a plan, the operator's
-//! shell talks to the API server, and the end-to-end tests write manifests with the same types.
+//! A person writes YAML; the API server checks it; the operator reads it. This crate is the one
+//! place that knows the names of the fields, their defaults, what is refused at admission and with
+//! which words. It holds types and nothing that acts: the operator's mind (`quorate-planner`) turns
+//! a [`StoreCluster`] into a plan, the operator's shell talks to the API server, and the end-to-end
+//! tests write manifests with the same types.
 //!
 //! ```yaml
 //! apiVersion: quorate.dev/v1alpha1
@@ -16,30 +17,33 @@
 //!
 //! # What it does not know
 //!
-//! How a cluster is formed, what a quorum is, which objects a cluster consists of, how a member is started. It
-//! performs no I/O except in the `crdgen` binary, which writes the YAML beside the types.
+//! How a cluster is formed, what a quorum is, which objects a cluster consists of, how a member is
+//! started. It performs no I/O except in the `crdgen` binary, which writes the YAML beside the
+//! types.
 //!
 //! # Rules of the room
 //!
 //! * A field that does nothing is not in the schema. What is accepted is served.
-//! * Everything that can be checked at admission is checked there, by CEL, with a message that says what to do
-//!   instead. What CEL cannot say within its cost budget (lists of unbounded strings) is checked by the planner's
-//!   `Desired` and reported as a condition.
+//! * Everything that can be checked at admission is checked there, by CEL, with a message that says
+//!   what to do instead. What CEL cannot say within its cost budget (lists of unbounded strings) is
+//!   checked by the planner's `Desired` and reported as a condition.
 //! * Each field is documented, because `kubectl explain` is read before any web page is.
-//! * `status` is two things in one: a report for people and the operator's memory. The memory is *input* of the next
-//!   plan (architecture §5), written with a resourceVersion precondition before the act that it announces. It is
-//!   therefore typed as strictly as the spec is.
-//! * The committed YAML in `crds/*.yaml` is what `crdgen` prints; a test of this crate fails when it is stale, so
-//!   that `kubectl apply -f crds/` is always the types' own word.
+//! * `status` is two things in one: a report for people and the operator's memory. The memory is
+//!   *input* of the next plan (architecture §5), written with a resourceVersion precondition before
+//!   the act that it announces. It is therefore typed as strictly as the spec is.
+//! * The committed YAML in `crds/*.yaml` is what `crdgen` prints; a test of this crate fails when
+//!   it is stale, so that `kubectl apply -f crds/` is always the types' own word.
 //!
 //! # What was left out
 //!
-//! `tls`, `auth`, `bootstrap.restore`, `recovery`, `updateStrategy`, `podTemplate` and the snapshot family are part of
-//! the design (§7) and not yet served, hence not in the schema. Conversion webhooks: there is one version.
-//! `storage.size` is a string rather than the API's int-or-string quantity, because CEL can compare a string by
-//! `quantity()` and a person who writes `size: 8` almost never means eight bytes.
+//! `tls`, `auth`, `bootstrap.restore`, `recovery`, `updateStrategy`, `podTemplate` and the snapshot
+//! family are part of the design (§7) and not yet served, hence not in the schema. Conversion
+//! webhooks: there is one version. `storage.size` is a string rather than the API's int-or-string
+//! quantity, because CEL can compare a string by `quantity()` and a person who writes `size: 8`
+//! almost never means eight bytes.
 
-#![allow(unreachable_pub)] // KubeSchema derives a second, private copy of every type and repeats its `pub`
+// KubeSchema derives a second, private copy of every type and repeats its `pub`.
+#![allow(unreachable_pub)]
 
 #[cfg(test)]
 mod admission;

@@ -1,18 +1,20 @@
 //! The bounds of the resources, each with its reason.
 
-/// Longest name of a cluster, in characters. `<name>-<ordinal>-<incarnation>` and the controller-revision-hash label
-/// of its StatefulSets must stay within the 63 characters of a label.
+/// Longest name of a cluster, in characters. `<name>-<ordinal>-<incarnation>` and the
+/// controller-revision-hash label of its StatefulSets must stay within the 63 characters of a
+/// label.
 pub const NAME_MAX: usize = 40;
 
-/// Most members of a cluster. Each voter beyond seven costs every write and buys nothing but reads; nine leaves room
-/// for replacing members of a cluster of seven one at a time.
+/// Most members of a cluster. Each voter beyond seven costs every write and buys nothing but reads;
+/// nine leaves room for replacing members of a cluster of seven one at a time.
 pub const REPLICAS_MAX: i32 = 9;
 
-/// Longest quantity, in characters. Generous; a bound keeps the cost estimate of the CEL rules small.
+/// Longest quantity, in characters. Generous; a bound keeps the cost estimate of the CEL rules
+/// small.
 pub const QUANTITY_MAX: u32 = 32;
 
-/// Most tolerations, pull secrets, spread constraints of a cluster: more than any cluster has, so that the object
-/// stays small.
+/// Most tolerations, pull secrets, spread constraints of a cluster: more than any cluster has, so
+/// that the object stays small.
 pub const LIST_MAX: u32 = 32;
 
 /// Most environment variables of a member.

@@ -6,7 +6,8 @@ pub const GROUP: &str = "quorate.dev";
 pub const LABEL_CLUSTER: &str = "quorate.dev/cluster";
 /// Label: ordinal of the member that an object belongs to.
 pub const LABEL_ORDINAL: &str = "quorate.dev/ordinal";
-/// Label: incarnation of the cluster (raised by a restore); the client Service selects the current one.
+/// Label: incarnation of the cluster (raised by a restore); the client Service selects the current
+/// one.
 pub const LABEL_INCARNATION: &str = "quorate.dev/incarnation";
 /// Label: `voter` on pods of voters; the PodDisruptionBudget counts those and no other.
 pub const LABEL_ROLE: &str = "quorate.dev/role";
@@ -26,11 +27,14 @@ pub const ANNOTATION_MEMBER_ID: &str = "quorate.dev/member-id";
 pub const ANNOTATION_TOKEN: &str = "quorate.dev/token";
 /// Annotation of a claim: ordinal that the next member would have got.
 pub const ANNOTATION_NEXT_ORDINAL: &str = "quorate.dev/next-ordinal";
-/// Annotation of a claim: its member was removed; kept because `volumeRetention.whenScaled` says so.
+/// Annotation of a claim: its member was removed; kept because `volumeRetention.whenScaled` says
+/// so.
 pub const ANNOTATION_RETIRED: &str = "quorate.dev/retired";
-/// Annotation of a StoreCluster: what to do with claims of an earlier cluster of its name: `adopt` or `discard`.
+/// Annotation of a StoreCluster: what to do with claims of an earlier cluster of its name: `adopt`
+/// or `discard`.
 pub const ANNOTATION_EARLIER_VOLUMES: &str = "quorate.dev/earlier-volumes";
-/// Finalizer of a StoreCluster: its claims are kept or deleted as `volumeRetention.whenDeleted` says before it goes.
+/// Finalizer of a StoreCluster: its claims are kept or deleted as `volumeRetention.whenDeleted`
+/// says before it goes.
 pub const FINALIZER: &str = "quorate.dev/volumes";
 /// Value of [`LABEL_ROLE`] on a voter.
 pub const ROLE_VOTER: &str = "voter";

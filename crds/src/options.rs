@@ -5,25 +5,31 @@ use serde::{Deserialize, Serialize};
 
 /// Options of the server, under etcd's names in camel case. What is absent has etcd's default.
 ///
-/// A change reaches the pods at their next restart; until then the condition RestartPending names the members.
+/// A change reaches the pods at their next restart; until then the condition RestartPending names
+/// the members.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = ("(has(self.electionTimeout) ? self.electionTimeout : 1000) >= 5 * (has(self.heartbeatInterval) ? self.heartbeatInterval : 100)",
-        "electionTimeout must be at least 5 times heartbeatInterval (defaults: 1000 and 100 milliseconds); raise electionTimeout or lower heartbeatInterval"),
+    validation = ("(has(self.electionTimeout) ? self.electionTimeout : 1000) >= 5 * \
+        (has(self.heartbeatInterval) ? self.heartbeatInterval : 100)",
+        "electionTimeout must be at least 5 times heartbeatInterval (defaults: 1000 and 100 \
+            milliseconds); raise electionTimeout or lower heartbeatInterval"),
     validation = ("!has(self.autoCompactionMode) || has(self.autoCompactionRetention)",
-        "autoCompactionMode does nothing without autoCompactionRetention; set autoCompactionRetention, for instance \"1h\" (Periodic) or \"1000\" (Revision)"),
+        "autoCompactionMode does nothing without autoCompactionRetention; set \
+            autoCompactionRetention, for instance \"1h\" (Periodic) or \"1000\" (Revision)"),
 )]
 pub struct StoreOptions {
     /// Time between heartbeats of the leader, in milliseconds. Default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub heartbeat_interval: Option<i32>,
-    /// Time without a leader after which a member campaigns, in milliseconds; at least five heartbeats. Default 1000.
+    /// Time without a leader after which a member campaigns, in milliseconds; at least five
+    /// heartbeats. Default 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 50000))]
     pub election_timeout: Option<i32>,
-    /// Size of the data, in bytes, at which writes are refused with the alarm NOSPACE. 0 is etcd's default (2 GiB).
+    /// Size of the data, in bytes, at which writes are refused with the alarm NOSPACE. 0 is etcd's
+    /// default (2 GiB).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub quota_backend_bytes: Option<i64>,
@@ -35,14 +41,17 @@ pub struct StoreOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_txn_ops: Option<i32>,
-    /// How `autoCompactionRetention` is read: as a time (Periodic, the default) or as a number of revisions (Revision).
+    /// How `autoCompactionRetention` is read: as a time (Periodic, the default) or as a number of
+    /// revisions (Revision).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_compaction_mode: Option<AutoCompactionMode>,
-    /// How much history automatic compaction keeps: "1h", "30m", or a number. Absent or "0": no automatic compaction.
+    /// How much history automatic compaction keeps: "1h", "30m", or a number. Absent or "0": no
+    /// automatic compaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$"), length(max = 32))]
     pub auto_compaction_retention: Option<String>,
-    /// Time after which an idle watch gets a progress notification if it asked for them: "10m", "5s". Default 10m.
+    /// Time after which an idle watch gets a progress notification if it asked for them: "10m",
+    /// "5s". Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"), length(max = 32))]
     pub watch_progress_notify_interval: Option<String>,

@@ -32,7 +32,8 @@ pub struct StoreClusterStatus {
     /// Id of the store cluster, in hexadecimal. Memory: once set, no cluster is formed again.
     #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
-    /// Memory: which life of the cluster this is; a restore raises it. Part of the names of the claims.
+    /// Memory: which life of the cluster this is; a restore raises it. Part of the names of the
+    /// claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<i64>,
     /// Memory: ordinal of the next member. Ordinals are never used again.
@@ -48,7 +49,8 @@ pub struct StoreClusterStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["ordinal".to_owned()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberStatus>,
-    /// Available, Progressing, Degraded, QuorumHealthy, RestartPending, ResizePending, EarlierVolumesFound, SizeWarning.
+    /// Available, Progressing, Degraded, QuorumHealthy, RestartPending, ResizePending,
+    /// EarlierVolumesFound, SizeWarning.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -81,7 +83,8 @@ pub struct OperationStatus {
 pub enum OperationKind {
     /// A new member joins as a learner and is promoted.
     Join,
-    /// A member leaves: leadership off it, removed, its set deleted, its claim as the retention says.
+    /// A member leaves: leadership off it, removed, its set deleted, its claim as the retention
+    /// says.
     Leave,
 }
 
@@ -96,7 +99,8 @@ pub struct MemberStatus {
     /// Id of the member in the store, in hexadecimal, once it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Pending until the store lists it, then Learner, then Voter; Removed once the store lists it no more.
+    /// Pending until the store lists it, then Learner, then Voter; Removed once the store lists it
+    /// no more.
     pub role: MemberRole,
     /// Name of its claim.
     pub claim: String,
@@ -109,10 +113,12 @@ pub struct MemberStatus {
     /// Whether its pod is ready.
     #[serde(default)]
     pub ready: bool,
-    /// Whether it has been ready once since it was last started on purpose; a member that was not is starting, not down.
+    /// Whether it has been ready once since it was last started on purpose; a member that was not
+    /// is starting, not down.
     #[serde(default)]
     pub started: bool,
-    /// The last verdict of the server about its data (Empty, Corrupt, Removed, ForeignCluster, FormatTooNew), if any.
+    /// The last verdict of the server about its data (Empty, Corrupt, Removed, ForeignCluster,
+    /// FormatTooNew), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
     /// When the member was decided upon.

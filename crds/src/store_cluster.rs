@@ -1,5 +1,6 @@
 //! StoreCluster: one replicated store, as a person asks for it.
 
+use crate::limits;
 use crate::options::StoreOptions;
 use crate::status::StoreClusterStatus;
 use k8s_openapi::api::core::v1::{EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
@@ -7,7 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A replicated key-value store that speaks etcd's v3 API: members that agree by Raft, each with a volume of its own.
+/// A replicated key-value store that speaks etcd's v3 API: members that agree by Raft, each with a
+/// volume of its own.
 #[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "quorate.dev",
@@ -36,21 +38,27 @@ use std::collections::BTreeMap;
     printcolumn(name = "Cluster ID", type_ = "string", json_path = ".status.clusterID", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = ("size(self.metadata.name) <= 40",
-        "the name of a StoreCluster may have at most 40 characters, because the names of its members and claims are made from it; choose a shorter one"),
+        "the name of a StoreCluster may have at most 40 characters, because the names of its \
+            members and claims are made from it; choose a shorter one"),
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        "the name of a StoreCluster must begin with a lower-case letter and have only lower-case letters, digits and dashes (no dots), because Services are named after it; choose another name")
+        "the name of a StoreCluster must begin with a lower-case letter and have only \
+            lower-case letters, digits and dashes (no dots), because Services are named after \
+            it; choose another name")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreClusterSpec {
-    /// Number of members, 1 to 9. Use an odd number: an even one costs a member and tolerates no more failures.
-    /// Members are added and removed one at a time. To stop the cluster and keep its data, set `hibernated: true`.
+    /// Number of members, 1 to 9. Use an odd number: an even one costs a member and tolerates no
+    /// more failures. Members are added and removed one at a time. To stop the cluster and keep its
+    /// data, set `hibernated: true`.
     #[x_kube(
-        validation = ("self >= 1", "replicas must be at least 1; to stop the cluster and keep its data set hibernated: true, to remove it delete the StoreCluster"),
-        validation = ("self <= 9", "replicas may be at most 9: each voter beyond seven only makes every write slower"),
+        validation = ("self >= 1", "replicas must be at least 1; to stop the cluster and keep \
+            its data set hibernated: true, to remove it delete the StoreCluster"),
+        validation = ("self <= 9", "replicas may be at most 9: each voter beyond seven only \
+            makes every write slower"),
     )]
     pub replicas: i32,
-    /// Version of the server, such as "0.1.0". Names the image unless `image` does. A change reaches the templates
-    /// and restarts nothing; the condition RestartPending names the members.
+    /// Version of the server, such as "0.1.0". Names the image unless `image` does. A change
+    /// reaches the templates and restarts nothing; the condition RestartPending names the members.
     #[schemars(regex(pattern = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$"), length(max = 64))]
     pub version: String,
     /// Image of the server, in place of the operator's default repository with `version` as tag.
@@ -59,11 +67,12 @@ pub struct StoreClusterSpec {
     pub image: Option<String>,
     /// Secrets in the same namespace with which the image is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = limits::LIST_MAX))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// The volume of each member.
     pub storage: Storage,
-    /// CPU and memory of the server container, as in a pod. A change waits for a restart (RestartPending).
+    /// CPU and memory of the server container, as in a pod. A change waits for a restart
+    /// (RestartPending).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// Where members may run. A change waits for a restart (RestartPending).
@@ -72,10 +81,10 @@ pub struct StoreClusterSpec {
     /// Options of the server, under etcd's names. A change waits for a restart (RestartPending).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<StoreOptions>,
-    /// Environment of the server container. Names that begin with `ETCD_` are refused: they would be a second way to
-    /// set what `options` sets. A change waits for a restart (RestartPending).
+    /// Environment of the server container. Names that begin with `ETCD_` are refused: they would
+    /// be a second way to set what `options` sets. A change waits for a restart (RestartPending).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = limits::ENV_MAX))]
     pub env: Vec<EnvVar>,
     /// The Service that clients connect to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,10 +92,12 @@ pub struct StoreClusterSpec {
     /// What becomes of the volumes of members that leave and of a cluster that is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_retention: Option<VolumeRetention>,
-    /// The operator changes nothing while this is true; it goes on reporting. A deletion is still carried out.
+    /// The operator changes nothing while this is true; it goes on reporting. A deletion is still
+    /// carried out.
     #[serde(default, skip_serializing_if = "is_false")]
     pub paused: bool,
-    /// All members are stopped and their volumes kept while this is true. `replicas` stays as it is.
+    /// All members are stopped and their volumes kept while this is true. `replicas` stays as it
+    /// is.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hibernated: bool,
 }
@@ -95,17 +106,21 @@ pub struct StoreClusterSpec {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = ("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
-    "storage.size cannot shrink, because a volume cannot; set it back to at least its old value, or make a smaller cluster and move the data"))]
+    "storage.size cannot shrink, because a volume cannot; set it back to at least its old \
+        value, or make a smaller cluster and move the data"))]
 pub struct Storage {
-    /// Size of a volume as a Kubernetes quantity, such as "8Gi". It cannot shrink. A larger size holds for volumes that
-    /// are made from now on; the condition ResizePending names the members whose volumes are smaller.
+    /// Size of a volume as a Kubernetes quantity, such as "8Gi". It cannot shrink. A larger size
+    /// holds for volumes that are made from now on; the condition ResizePending names the members
+    /// whose volumes are smaller.
     #[schemars(
         regex(pattern = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"),
-        length(max = 32)
+        length(max = limits::QUANTITY_MAX)
     )]
-    #[x_kube(validation = ("quantity(self).sign() > 0", "storage.size must be more than nothing, for instance 8Gi"))]
+    #[x_kube(validation = ("quantity(self).sign() > 0", "storage.size must be more than \
+        nothing, for instance 8Gi"))]
     pub size: String,
-    /// StorageClass of volumes that are made from now on; absent: the default class of the Kubernetes cluster.
+    /// StorageClass of volumes that are made from now on; absent: the default class of the
+    /// Kubernetes cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
@@ -115,20 +130,20 @@ pub struct Storage {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scheduling {
-    /// Whether two members may share a node: Preferred (the default) avoids it where possible, Required never does it,
-    /// None does not care.
+    /// Whether two members may share a node: Preferred (the default) avoids it where possible,
+    /// Required never does it, None does not care.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anti_affinity: Option<AntiAffinity>,
     /// How members are spread over zones or other groups of nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = limits::LIST_MAX))]
     pub topology_spread: Vec<TopologySpread>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that members tolerate, as in a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = limits::LIST_MAX))]
     pub tolerations: Vec<Toleration>,
     /// PriorityClass of the members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +176,8 @@ pub struct TopologySpread {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_skew: Option<i32>,
-    /// What happens to a member that would break the rule: ScheduleAnyway (the default) or DoNotSchedule.
+    /// What happens to a member that would break the rule: ScheduleAnyway (the default) or
+    /// DoNotSchedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_unsatisfiable: Option<WhenUnsatisfiable>,
 }
@@ -234,10 +250,12 @@ impl ServiceType {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VolumeRetention {
-    /// The volume of a member that left by scale-in: Delete (the default, as other members hold the same data) or Retain.
+    /// The volume of a member that left by scale-in: Delete (the default, as other members hold the
+    /// same data) or Retain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_scaled: Option<RetentionPolicy>,
-    /// The volumes of a cluster that is deleted: Retain (the default, so that a deletion by mistake loses nothing) or Delete.
+    /// The volumes of a cluster that is deleted: Retain (the default, so that a deletion by mistake
+    /// loses nothing) or Delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_deleted: Option<RetentionPolicy>,
 }

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn the_schema_is_structural() {
-        // What a structural schema may not have (apiextensions v1): these keywords, and properties without a type.
+        // What a structural schema may not have (apiextensions v1): these keywords, and properties
+        // without a type.
         fn walk(path: &str, value: &Value) {
             if let Some(map) = value.as_object() {
                 for keyword in ["$ref", "definitions", "$defs", "patternProperties", "const"] {

@@ -328,9 +328,12 @@ impl ApplyLoop {
             WatchRequest::Lagging(stream, max, answer) => {
                 let lagging = hub.lagging(stream, max, now, queues);
                 let reader = self.applier.machine().store().reader();
-                let pin = reader.pin(now.compacted.max(0), crate::clock::now_ms()).ok();
-                // The stream may be gone.
-                answer.send(ReplayPlan { lagging, now, reader, pin }).ok();
+                match reader.pin(now.compacted.max(0), crate::clock::now_ms()) {
+                    // The stream may be gone.
+                    Ok(pin) => drop(answer.send(ReplayPlan { lagging, now, reader, pin })),
+                    // Without an answer the stream ends, and its client comes again.
+                    Err(error) => warn!("a watch cannot catch up now: {error}"),
+                }
             }
             WatchRequest::Resume(stream, watch_ids, next, answer) => {
                 let behind = watch_ids.into_iter().filter(|watch| !hub.resume(stream, *watch, next, now)).count();

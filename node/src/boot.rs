@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::{
     apply_loop::StoreMachine,
-    config::{Config, Form, InitialCluster, Start, Url},
+    config::{Config, Form, InitialCluster, Start},
     fatal::{Fatal, Verdict},
     peers::{
         membership::{self, KnownCluster},
@@ -35,6 +35,8 @@ pub struct Booted {
     pub machine: StoreMachine,
     /// The term of the entry that the machine stands at.
     pub term: Term,
+    /// Members as a peer named them, for one that joins: until its snapshot comes its own machine knows of nobody to answer.
+    pub introduced: Vec<Member>,
 }
 
 /// Opens the data directory, making it first if it is empty and the flags say how, and recovers what is in it.
@@ -55,7 +57,53 @@ pub async fn boot(config: &Config, epoch_seed: u64) -> Result<Booted, Fatal> {
     let configuration = quorate_replica::configuration(machine.members().iter());
     let checkpoint = SnapshotMeta { index: rows.at.index, term: rows.at.term, configuration };
     let recovery = recovery::recover(directory, &checkpoint, &settings).map_err(open_fatal)?;
-    Ok(Booted { recovery, machine, term: rows.at.term })
+    let introduced = if machine.members().iter().len() == 0 {
+        introductions(config, machine.cluster(), recovery.directory.manifest().member).await?
+    } else {
+        Vec::new()
+    };
+    Ok(Booted { recovery, machine, term: rows.at.term, introduced })
+}
+
+/// Asks the peers that the flags name who else there is.
+async fn introductions(config: &Config, cluster: ClusterId, own: MemberId) -> Result<Vec<Member>, Fatal> {
+    let addresses = peer_addresses(&join_peers(config));
+    let mut told = String::new();
+    loop {
+        match membership::ask(&addresses, cluster).await {
+            Ok(known) => {
+                let others = known.members.into_iter().filter(|member| member.id != own.0);
+                return Ok(others
+                    .map(|member| Member {
+                        id: quorate_machine::MemberId(member.id),
+                        peer_urls: member.peer_ur_ls,
+                        ..Member::default()
+                    })
+                    .collect());
+            }
+            Err(error) => wait_to_join(&format!("no peer answers: {error:#}"), &mut told).await,
+        }
+    }
+}
+
+/// Where a member that joins may ask.
+fn join_peers(config: &Config) -> Vec<String> {
+    match &config.start {
+        Start::New(initial) | Start::Existing(initial) => {
+            let urls = initial.members.values().flatten();
+            urls.filter(|url| !config.advertise_peer_urls.contains(url)).map(ToString::to_string).collect()
+        }
+        Start::Join { peers, .. } => peers.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Says once what is waited for, and waits a little.
+async fn wait_to_join(waiting_for: &str, told: &mut String) {
+    if waiting_for != told {
+        warn!("waiting to join: {waiting_for}");
+        waiting_for.clone_into(told);
+    }
+    tokio::time::sleep(JOIN_RETRY).await;
 }
 
 async fn open(config: &Config, settings: &WalSettings) -> Result<DataDirectory, Fatal> {
@@ -69,14 +117,8 @@ async fn open(config: &Config, settings: &WalSettings) -> Result<DataDirectory, 
     config.verify_start().map_err(|error| Fatal::new(Verdict::Configuration, error.to_string()))?;
     match &config.start {
         Start::New(initial) => form_static(&disk, config, initial, settings)?,
-        Start::Existing(initial) => {
-            let peers = initial.members.values().flatten().filter(|url| !config.advertise_peer_urls.contains(url));
-            let peers: Vec<Url> = peers.cloned().collect();
-            join(&disk, config, &peers, ClusterId(0), settings).await?;
-        }
-        Start::Join { cluster_id, peers } => {
-            join(&disk, config, peers, ClusterId(*cluster_id), settings).await?;
-        }
+        Start::Existing(_) => join(&disk, config, ClusterId(0), settings).await?,
+        Start::Join { cluster_id, .. } => join(&disk, config, ClusterId(*cluster_id), settings).await?,
     }
     recovery::open(disk, data, &expected).map_err(open_fatal)
 }
@@ -160,12 +202,11 @@ fn genesis_state(cluster: ClusterId, members: Vec<Member>) -> bytes::Bytes {
 async fn join(
     disk: &Arc<dyn Disk>,
     config: &Config,
-    peers: &[Url],
     cluster: ClusterId,
     settings: &WalSettings,
 ) -> Result<(), Fatal> {
     let own: Vec<String> = config.advertise_peer_urls.iter().map(ToString::to_string).collect();
-    let addresses = peer_addresses(&peers.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let addresses = peer_addresses(&join_peers(config));
     let mut told = String::new();
     let (cluster, member) = loop {
         let waiting_for = match ask_round(&addresses, cluster, &own).await {
@@ -183,11 +224,7 @@ async fn join(
             }
             Err(JoinWait::NotYet(reason)) => reason,
         };
-        if waiting_for != told {
-            warn!("waiting to join: {waiting_for}");
-            told = waiting_for;
-        }
-        tokio::time::sleep(JOIN_RETRY).await;
+        wait_to_join(&waiting_for, &mut told).await;
     };
     info!(cluster = %format!("{:x}", cluster.0), %member, "joining a cluster");
     let incarnation = rand::random_range(1..=u64::MAX);

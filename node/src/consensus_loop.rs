@@ -47,7 +47,7 @@ pub struct Outlets {
     /// The snapshot that this member wants, for the task that receives it.
     pub wanted: watch::Sender<Option<(MemberId, SnapshotMeta)>>,
     /// Old entries: read off the loop, answered with [`Input::Fetched`].
-    pub fetch: Box<dyn Fn(Fetch) + Send>,
+    pub fetch: std_mpsc::Sender<Fetch>,
     /// Requests.
     pub requests: Arc<Pending<Reply>>,
     /// Reads.
@@ -56,8 +56,6 @@ pub struct Outlets {
     pub leadership: watch::Sender<Leadership>,
     /// Whether the WAL's disk hangs.
     pub watchdog: Arc<DiskWatchdog>,
-    /// The leader's knowledge of its peers, after each tick.
-    pub progress: watch::Sender<Vec<quorate_consensus::ProgressView>>,
 }
 
 /// Runs until the inputs' other ends are dropped.
@@ -69,7 +67,8 @@ pub fn run(mut replica: Replica, mut inputs: mpsc::Receiver<Input>, mut outlets:
         let mut ticked = false;
         for input in batch.drain(..) {
             if let Input::Applied(report) | Input::Installed { report, .. } = &input {
-                if !std::ptr::eq(members.as_ptr(), Arc::as_ptr(&report.members)) {
+                // A joiner keeps those that a peer named until its snapshot says who is there.
+                if !report.members.is_empty() && !std::ptr::eq(members.as_ptr(), Arc::as_ptr(&report.members)) {
                     members = Arc::downgrade(&report.members);
                     outlets.peers.set_members(&report.members);
                 }
@@ -83,17 +82,17 @@ pub fn run(mut replica: Replica, mut inputs: mpsc::Receiver<Input>, mut outlets:
             tracing::warn!(stalled, "the disk of the log takes longer than an election timeout, or no longer so");
         }
         let output = replica.drain();
-        outlets.dispatch(output, &replica);
+        outlets.dispatch(output);
+        outlets.publish(&replica);
         if ticked {
             replica.check_invariants();
-            outlets.progress.send_replace(replica.progress());
         }
     }
 }
 
 impl Outlets {
     /// Sends first, so that followers write while this member does (thesis §10.2.1).
-    fn dispatch(&self, output: Output, replica: &Replica) {
+    fn dispatch(&self, output: Output) {
         let Output {
             messages,
             record,
@@ -103,7 +102,7 @@ impl Outlets {
             fetch,
             snapshots_wanted,
             install,
-            soft_state,
+            soft_state: _,
             leases_due_at,
         } = output;
         for message in messages {
@@ -123,7 +122,7 @@ impl Outlets {
             self.reads.answer(read.0, ());
         }
         for fetch in fetch {
-            (self.fetch)(fetch);
+            self.fetch.send(fetch).ok();
         }
         for member in snapshots_wanted {
             self.apply.consensus(ToApply::SendSnapshot(member));
@@ -134,22 +133,26 @@ impl Outlets {
         if let Some(clock) = leases_due_at {
             self.apply.consensus(ToApply::LeasesDue(clock));
         }
-        if let Some(soft) = soft_state {
-            self.leadership.send_modify(|leadership| publish(leadership, soft, replica));
-        }
     }
-}
 
-fn publish(leadership: &mut Leadership, soft: quorate_consensus::SoftState, replica: &Replica) {
-    let leader = quorate_machine::MemberId(soft.leader.0);
-    if leader != leadership.leader && soft.leader.is_some() {
-        leadership.changes += 1;
+    /// Tells everybody who leads. Not only when the soft state changed: a learner becomes a voter when its promotion is
+    /// applied.
+    fn publish(&self, replica: &Replica) {
+        let soft = replica.soft();
+        let leader = quorate_machine::MemberId(soft.leader.0);
+        self.leadership.send_if_modified(|leadership| {
+            let changes = leadership.changes + u64::from(leader != leadership.leader && soft.leader.is_some());
+            let now = Leadership {
+                leader,
+                is_leader: soft.role == Role::Leader,
+                term: soft.term.0,
+                commit_index: soft.commit.0,
+                changes,
+                is_learner: replica.is_learner(),
+            };
+            std::mem::replace(leadership, now) != now
+        });
     }
-    leadership.leader = leader;
-    leadership.is_leader = soft.role == Role::Leader;
-    leadership.term = soft.term.0;
-    leadership.commit_index = soft.commit.0;
-    leadership.is_learner = replica.is_learner();
 }
 
 fn propose_error(failure: Failure) -> ProposeError {

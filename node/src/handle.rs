@@ -10,7 +10,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use quorate_consensus::ProgressView;
 use quorate_machine::{
     Alarm, Applied, ClusterId, Command, Envelope, FeatureLevel, LeaseId, LeaseTime, LeaseView, Member, MemberId,
     RangeError, ReadFault, ReadPoint, Rejected, RequestId, hash_all, hash_kv,
@@ -84,8 +83,6 @@ pub struct Published {
     pub point: ReadPoint,
     /// The last applied log index.
     pub applied_index: u64,
-    /// Its term.
-    pub applied_term: u64,
     /// Members in order of id; changes rarely, so it is shared.
     pub members: Arc<Vec<Member>>,
     /// Alarms that are on.
@@ -99,11 +96,10 @@ impl Published {
     #[must_use]
     pub fn of(applier: &Applier<RowStore>) -> Self {
         let machine = applier.machine();
-        let (index, term) = applier.applied();
+        let (index, _) = applier.applied();
         Self {
             point: machine.read_point(),
             applied_index: index.0,
-            applied_term: term.0,
             members: applier.members(),
             alarms: machine.state().alarms().collect(),
             feature_level: machine.feature_level(),
@@ -112,7 +108,7 @@ impl Published {
 }
 
 /// What consensus has published.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// The leader; 0 if none is known.
     pub leader: MemberId,
@@ -159,8 +155,6 @@ pub struct Inner {
     pub published: Arc<ArcSwap<Published>>,
     /// What consensus has published.
     pub leadership: watch::Receiver<Leadership>,
-    /// The leader's knowledge of its peers.
-    pub progress: watch::Receiver<Vec<ProgressView>>,
     /// Reads rows and index; another one after a snapshot was installed.
     pub reader: Arc<ArcSwap<RowReader>>,
     /// `--quota-backend-bytes`; 0 when there is none.
@@ -253,18 +247,6 @@ impl Handle {
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         *self.0.leadership.borrow()
-    }
-
-    /// Tells of every change of leadership.
-    #[must_use]
-    pub fn leadership_changes(&self) -> watch::Receiver<Leadership> {
-        self.0.leadership.clone()
-    }
-
-    /// What this leader knows of its peers; empty on others.
-    #[must_use]
-    pub fn progress(&self) -> Vec<ProgressView> {
-        self.0.progress.borrow().clone()
     }
 
     /// Reads keys.
@@ -385,12 +367,6 @@ impl Handle {
         Sizes { total: sizes.rows_bytes, in_use: sizes.rows_live_bytes, quota: self.0.quota }
     }
 
-    /// Requests that wait for their result.
-    #[must_use]
-    pub fn pending_requests(&self) -> usize {
-        self.0.requests.len()
-    }
-
     /// This member's id.
     #[must_use]
     pub fn member_id(&self) -> MemberId {
@@ -401,11 +377,5 @@ impl Handle {
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
         self.0.identity.cluster
-    }
-
-    /// How long a request may take.
-    #[must_use]
-    pub fn request_timeout(&self) -> Duration {
-        self.0.request_timeout
     }
 }

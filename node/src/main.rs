@@ -1,5 +1,7 @@
 //! The store: a Raft-replicated key-value server that speaks etcd's v3 API.
 
+#![expect(unreachable_pub, reason = "a binary exports nothing; `pub` says what the other rooms of it may use")]
+
 mod apply_loop;
 mod auto_compaction;
 mod boot;

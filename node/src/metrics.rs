@@ -283,6 +283,8 @@ impl Metrics {
     pub fn page(&self, handle: &Handle) -> String {
         let mut page = Page(String::with_capacity(16 * 1024));
         self.server(&mut page, handle);
+        Self::names(&mut page, handle);
+        Self::store(&mut page, handle);
         self.disk(&mut page);
         self.network(&mut page);
         self.calls(&mut page);
@@ -291,238 +293,211 @@ impl Metrics {
     }
 
     fn server(&self, page: &mut Page, handle: &Handle) {
-        let (published, leadership, sizes) =
-            (handle.published(), handle.leadership(), handle.sizes());
+        let (published, leadership) = (handle.published(), handle.leadership());
         let has_leader = leadership.leader != MemberId(0);
-        page.gauge(
-            "etcd_server_has_leader",
-            "Whether or not a leader exists. 1 is existence, 0 is not.",
-            u64::from(has_leader),
-        );
-        page.gauge(
-            "etcd_server_is_leader",
-            "Whether or not this member is a leader. 1 if is, 0 otherwise.",
-            u64::from(leadership.is_leader),
-        );
-        page.gauge(
-            "etcd_server_is_learner",
-            "Whether or not this member is a learner. 1 if is, 0 otherwise.",
-            u64::from(leadership.is_learner),
-        );
-        page.counter(
-            "etcd_server_leader_changes_seen_total",
-            "The number of leader changes seen.",
-            leadership.changes,
-        );
-        page.gauge(
-            "etcd_server_proposals_committed_total",
-            "The total number of consensus proposals committed.",
-            leadership.commit_index,
-        );
-        page.gauge(
-            "etcd_server_proposals_applied_total",
-            "The total number of consensus proposals applied.",
-            published.applied_index,
-        );
-        page.gauge(
-            "etcd_server_proposals_pending",
-            "The current number of pending proposals to commit.",
-            self.proposals.pending.get(),
-        );
-        page.counter(
-            "etcd_server_proposals_failed_total",
-            "The total number of failed proposals seen.",
-            self.proposals.failed.get(),
-        );
-        page.counter(
-            "etcd_server_slow_apply_total",
-            "The total number of slow apply requests (likely overloaded from slow disk).",
-            self.apply.slow.get(),
-        );
-        page.gauge(
-            "etcd_server_quota_backend_bytes",
-            "Current backend storage quota size in bytes.",
-            sizes.quota,
-        );
-        page.labelled(
-            "etcd_server_id",
+        let proposals = &self.proposals;
+        page.rows(
             "gauge",
-            "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
+            &[
+                ("etcd_server_has_leader", "1 if a leader is known", has_leader.into()),
+                ("etcd_server_is_leader", "1 if this member leads", leadership.is_leader.into()),
+                (
+                    "etcd_server_is_learner",
+                    "1 if this member does not vote",
+                    leadership.is_learner.into(),
+                ),
+                (
+                    "etcd_server_proposals_committed_total",
+                    "The commit index",
+                    leadership.commit_index.into(),
+                ),
+                (
+                    "etcd_server_proposals_applied_total",
+                    "The applied index",
+                    published.applied_index.into(),
+                ),
+                (
+                    "etcd_server_proposals_pending",
+                    "Proposals without an answer yet",
+                    proposals.pending.get().into(),
+                ),
+            ],
         );
-        page.value("etcd_server_id", &format!("server_id=\"{}\"", handle.member_id()), 1);
-        page.labelled(
-            "etcd_server_version",
+        page.rows(
+            "counter",
+            &[
+                (
+                    "etcd_server_leader_changes_seen_total",
+                    "Changes of leader since the start",
+                    leadership.changes.into(),
+                ),
+                (
+                    "etcd_server_proposals_failed_total",
+                    "Proposals that failed",
+                    proposals.failed.get().into(),
+                ),
+                (
+                    "etcd_server_slow_apply_total",
+                    "Slices of apply that took long",
+                    self.apply.slow.get().into(),
+                ),
+                (
+                    "etcd_server_health_success",
+                    "Answers of /health that were true",
+                    self.health.success.get().into(),
+                ),
+                (
+                    "etcd_server_health_failures",
+                    "Answers of /health that were false",
+                    self.health.failures.get().into(),
+                ),
+            ],
+        );
+    }
+
+    fn names(page: &mut Page, handle: &Handle) {
+        for (name, label, text) in [
+            ("etcd_server_id", "server_id", handle.member_id().to_string()),
+            ("etcd_server_version", "server_version", version::ETCD_API.to_owned()),
+            (
+                "etcd_cluster_version",
+                "cluster_version",
+                version::ETCD_CLUSTER.trim_end_matches(".0").to_owned(),
+            ),
+        ] {
+            page.labelled(name, "gauge", "Always 1; what it tells is the label");
+            page.value(name, &format!("{label}=\"{text}\""), 1);
+        }
+    }
+
+    fn store(page: &mut Page, handle: &Handle) {
+        let (published, sizes) = (handle.published(), handle.sizes());
+        let (point, level) = (published.point, published.feature_level.0);
+        let committed = handle.leadership().commit_index;
+        page.rows(
             "gauge",
-            "Which version is running. 1 for 'server_version' label with current version.",
-        );
-        page.value("etcd_server_version", &format!("server_version=\"{}\"", version::ETCD_API), 1);
-        page.labelled(
-            "etcd_cluster_version",
-            "gauge",
-            "Which version is running. 1 for 'cluster_version' label with current cluster version",
-        );
-        page.value(
-            "etcd_cluster_version",
-            &format!("cluster_version=\"{}\"", version::ETCD_CLUSTER.trim_end_matches(".0")),
-            1,
-        );
-        page.counter(
-            "etcd_server_health_success",
-            "The total number of successful health checks",
-            self.health.success.get(),
-        );
-        page.counter(
-            "etcd_server_health_failures",
-            "The total number of failed health checks",
-            self.health.failures.get(),
-        );
-        page.gauge(
-            "etcd_mvcc_db_total_size_in_bytes",
-            "Total size of the underlying database physically allocated in bytes.",
-            sizes.total,
-        );
-        page.gauge(
-            "etcd_mvcc_db_total_size_in_use_in_bytes",
-            "Total size of the underlying database logically in use in bytes.",
-            sizes.in_use,
-        );
-        page.gauge(
-            "etcd_debugging_mvcc_current_revision",
-            "The current revision of store.",
-            published.point.revision,
-        );
-        page.gauge(
-            "etcd_debugging_mvcc_compact_revision",
-            "The revision of the last compaction in store.",
-            published.point.compacted.max(0),
-        );
-        page.gauge(
-            "quorate_applied_index",
-            "The last applied index of the log.",
-            published.applied_index,
-        );
-        page.gauge(
-            "quorate_committed_index",
-            "The last committed index of the log.",
-            leadership.commit_index,
-        );
-        page.gauge(
-            "quorate_feature_level",
-            "The feature level that the cluster has agreed on.",
-            published.feature_level.0,
+            &[
+                (
+                    "etcd_server_quota_backend_bytes",
+                    "Bytes that may be in use; 0 without a quota",
+                    sizes.quota.into(),
+                ),
+                ("etcd_mvcc_db_total_size_in_bytes", "Bytes of the data files", sizes.total.into()),
+                (
+                    "etcd_mvcc_db_total_size_in_use_in_bytes",
+                    "Bytes of live data in them",
+                    sizes.in_use.into(),
+                ),
+                (
+                    "etcd_debugging_mvcc_current_revision",
+                    "The revision of the store",
+                    point.revision.into(),
+                ),
+                (
+                    "etcd_debugging_mvcc_compact_revision",
+                    "History below it is gone",
+                    point.compacted.max(0).into(),
+                ),
+                ("quorate_applied_index", "The applied index", published.applied_index.into()),
+                ("quorate_committed_index", "The commit index", committed.into()),
+                ("quorate_feature_level", "What all members have agreed to use", level.into()),
+            ],
         );
     }
 
     fn disk(&self, page: &mut Page) {
         let disk = &self.disk;
-        let mut each = |name: &str, help: &str, histogram: &Histogram| {
+        for (name, help, histogram) in [
+            ("etcd_disk_wal_fsync_duration_seconds", "Syncs of the log", &disk.wal_sync),
+            (
+                "etcd_disk_wal_write_duration_seconds",
+                "Writes to the log without their syncs",
+                &disk.wal_write,
+            ),
+            (
+                "etcd_disk_backend_commit_duration_seconds",
+                "Checkpoints of the data",
+                &disk.backend_commit,
+            ),
+        ] {
             page.labelled(name, "histogram", help);
             page.histogram(name, "", histogram);
-        };
-        each(
-            "etcd_disk_wal_fsync_duration_seconds",
-            "The latency distributions of fsync called by WAL.",
-            &disk.wal_sync,
-        );
-        each(
-            "etcd_disk_wal_write_duration_seconds",
-            "The latency distributions of write called by WAL.",
-            &disk.wal_write,
-        );
-        each(
-            "etcd_disk_backend_commit_duration_seconds",
-            "The latency distributions of commit called by backend.",
-            &disk.backend_commit,
-        );
-        page.gauge(
-            "etcd_disk_wal_write_bytes_total",
-            "Total number of bytes written in WAL.",
-            disk.wal_bytes.get(),
+        }
+        let written = disk.wal_bytes.get().into();
+        page.rows(
+            "gauge",
+            &[("etcd_disk_wal_write_bytes_total", "Bytes written to the log", written)],
         );
     }
 
     fn network(&self, page: &mut Page) {
+        type Read = fn(&crate::peers::PeerCounts) -> u64;
         let peers = self.peers.all();
-        let mut each = |name: &str,
-                        label: &str,
-                        help: &str,
-                        value: &dyn Fn(&crate::peers::PeerCounts) -> u64| {
+        let rows: [(&str, &str, &str, Read); 3] = [
+            ("etcd_network_peer_sent_bytes_total", "To", "Bytes sent to a peer", |counts| {
+                load(&counts.sent_bytes)
+            }),
+            ("etcd_network_peer_received_bytes_total", "From", "Bytes from a peer", |counts| {
+                load(&counts.received_bytes)
+            }),
+            (
+                "etcd_network_peer_sent_failures_total",
+                "To",
+                "Messages that did not reach a peer",
+                |counts| load(&counts.send_failures),
+            ),
+        ];
+        for (name, label, help, read) in rows {
             page.labelled(name, "counter", help);
             for (peer, counts) in &peers {
-                page.value(name, &format!("{label}=\"{peer}\""), value(counts));
+                page.value(name, &format!("{label}=\"{peer}\""), read(counts));
             }
-        };
-        each(
-            "etcd_network_peer_sent_bytes_total",
-            "To",
-            "The total number of bytes sent to peers.",
-            &|counts| load(&counts.sent_bytes),
-        );
-        each(
-            "etcd_network_peer_received_bytes_total",
-            "From",
-            "The total number of bytes received from peers.",
-            &|counts| load(&counts.received_bytes),
-        );
-        each(
-            "etcd_network_peer_sent_failures_total",
-            "To",
-            "The total number of send failures from peers.",
-            &|counts| load(&counts.send_failures),
-        );
-        page.counter(
-            "etcd_network_client_grpc_sent_bytes_total",
-            "The total number of bytes sent to grpc clients.",
-            self.grpc.sent_bytes.get(),
-        );
-        page.counter(
-            "etcd_network_client_grpc_received_bytes_total",
-            "The total number of bytes received from grpc clients.",
-            self.grpc.received_bytes.get(),
+        }
+        let (sent, received) = (self.grpc.sent_bytes.get(), self.grpc.received_bytes.get());
+        page.rows(
+            "counter",
+            &[
+                (
+                    "etcd_network_client_grpc_sent_bytes_total",
+                    "Bytes of gRPC messages to clients",
+                    sent.into(),
+                ),
+                (
+                    "etcd_network_client_grpc_received_bytes_total",
+                    "Bytes of gRPC messages from clients",
+                    received.into(),
+                ),
+            ],
         );
     }
 
     fn calls(&self, page: &mut Page) {
-        let mut each = |name: &str, help: &str, value: &dyn Fn(&CallMetrics) -> u64| {
+        type Read = fn(&CallMetrics) -> u64;
+        let rows: [(&str, &str, Read); 3] = [
+            ("grpc_server_started_total", "Calls begun", |call| call.started.get()),
+            ("grpc_server_msg_received_total", "Messages from clients", |call| call.received.get()),
+            ("grpc_server_msg_sent_total", "Messages to clients", |call| call.sent.get()),
+        ];
+        for (name, help, read) in rows {
             page.labelled(name, "counter", help);
             for method in &METHODS {
-                page.value(name, &call_labels(method), value(self.grpc.of(method.call)));
+                page.value(name, &call_labels(method), read(self.grpc.of(method.call)));
             }
-        };
-        each("grpc_server_started_total", "Total number of RPCs started on the server.", &|call| {
-            call.started.get()
-        });
-        each(
-            "grpc_server_msg_received_total",
-            "Total number of RPC stream messages received on the server.",
-            &|call| call.received.get(),
-        );
-        each(
-            "grpc_server_msg_sent_total",
-            "Total number of gRPC stream messages sent by the server.",
-            &|call| call.sent.get(),
-        );
+        }
         let name = "grpc_server_handled_total";
-        page.labelled(
-            name,
-            "counter",
-            "Total number of RPCs completed on the server, regardless of success or failure.",
-        );
+        page.labelled(name, "counter", "Calls ended, by status code");
         for method in &METHODS {
             for (code, count) in CODES.iter().zip(&self.grpc.of(method.call).handled) {
-                // As etcd before its first call of a kind: rows that were never used would make the page ten times as long.
+                // Codes that never came would make the page ten times as long.
                 if count.get() > 0 || *code == "OK" {
-                    page.value(
-                        name,
-                        &format!("grpc_code=\"{code}\",{}", call_labels(method)),
-                        count.get(),
-                    );
+                    let labels = format!("grpc_code=\"{code}\",{}", call_labels(method));
+                    page.value(name, &labels, count.get());
                 }
             }
         }
         if self.grpc.extensive {
             let name = "grpc_server_handling_seconds";
-            page.labelled(name, "histogram", "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server.");
+            page.labelled(name, "histogram", "How long calls took, streams to their end");
             for method in &METHODS {
                 page.histogram(name, &call_labels(method), &self.grpc.of(method.call).handling);
             }
@@ -550,17 +525,16 @@ impl Page {
         line(&mut self.0, format_args!("{name}{{{labels}}} {value}"));
     }
 
+    /// Numbers without labels.
+    fn rows(&mut self, kind: &str, rows: &[(&str, &str, i128)]) {
+        for (name, help, number) in rows {
+            self.plain(name, kind, help, number);
+        }
+    }
+
     fn plain(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
         self.labelled(name, kind, help);
         line(&mut self.0, format_args!("{name} {value}"));
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.plain(name, "gauge", help, value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.plain(name, "counter", help, value);
     }
 
     fn histogram(&mut self, name: &str, labels: &str, histogram: &Histogram) {
@@ -590,39 +564,31 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 
 /// The process, from /proc; what cannot be read is left out.
 fn process(page: &mut Page) {
-    let read =
-        |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
-    let ticks = rustix::param::clock_ticks_per_second();
-    if let Some(times) = process_times(&read("stat"), ticks) {
-        page.counter(
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{name}")).unwrap_or_default();
+    if let Some(times) = process_times(&read("self/stat"), rustix::param::clock_ticks_per_second())
+    {
+        let resident = times.resident_pages * rustix::param::page_size() as u64;
+        page.plain(
             "process_cpu_seconds_total",
-            "Total user and system CPU time spent in seconds.",
+            "counter",
+            "User and system time",
             times.cpu_seconds,
         );
-        page.gauge(
-            "process_resident_memory_bytes",
-            "Resident memory size in bytes.",
-            times.resident_pages * rustix::param::page_size() as u64,
-        );
-        if let Some(booted) =
-            boot_seconds(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
-        {
-            page.gauge(
-                "process_start_time_seconds",
-                "Start time of the process since unix epoch in seconds.",
-                booted + times.start_seconds,
-            );
+        page.plain("process_resident_memory_bytes", "gauge", "Resident memory", resident);
+        if let Some(booted) = boot_seconds(&read("stat")) {
+            let started = booted + times.start_seconds;
+            page.plain("process_start_time_seconds", "gauge", "The start since the epoch", started);
         }
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
         // The directory itself is open while it is read.
         let open = open.count().saturating_sub(1);
-        page.gauge("process_open_fds", "Number of open file descriptors.", open);
-        page.gauge("os_fd_used", "The number of used file descriptors.", open);
+        page.plain("process_open_fds", "gauge", "Open file descriptors", open);
+        page.plain("os_fd_used", "gauge", "Open file descriptors", open);
     }
-    if let Some(limit) = descriptor_limit(&read("limits")) {
-        page.gauge("process_max_fds", "Maximum number of open file descriptors.", limit);
-        page.gauge("os_fd_limit", "The file descriptor limit.", limit);
+    if let Some(limit) = descriptor_limit(&read("self/limits")) {
+        page.plain("process_max_fds", "gauge", "File descriptors that may be open", limit);
+        page.plain("os_fd_limit", "gauge", "File descriptors that may be open", limit);
     }
 }
 

@@ -44,11 +44,6 @@ impl<T> Pending<T> {
         self.shard(number).lock().remove(&number);
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
-    }
-
     fn shard(&self, number: u64) -> &Mutex<HashMap<u64, oneshot::Sender<T>>> {
         let at = usize::try_from(number % SHARDS).expect("a small number");
         &self.shards[at]

@@ -18,16 +18,18 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use quorate_consensus::{Fetch, LogIndex};
+use quorate_consensus::{Fetch, LogIndex, MemberId, SnapshotMeta};
 use quorate_machine::{ClusterId, FEATURE_LEVEL_KNOWN, Incarnation, Store};
 use quorate_replica::{Applier, Input, Replica, Settings};
 use quorate_storage::{
+    directory::DataDirectory,
     disk::FileSystem,
     recovery::Recovery,
-    wal::{TornTail, WalReader},
+    rows::{Compaction, RowReader, RowStore},
+    wal::{TornTail, Wal, WalReader},
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -42,14 +44,14 @@ use crate::{
     consensus_loop::{self, Outlets},
     fatal::{Fatal, Verdict},
     files_loop::FilesLoop,
-    handle::{Handle, Inner, Leadership, Published},
     grpc::{Api, Options},
+    handle::{Handle, Inner, Leadership, Published, Reply},
     http, limits,
     metrics::Metrics,
-    peers::{Identity, Membership, PeerEvents, PeerSet, receiver::Receiver},
+    peers::{Identity, Membership, PeerEvents, PeerSet, receiver::Receiver, snapshot::Outgoing},
     pending::Pending,
     publication::{self, Publication},
-    renewals,
+    renewals::{self, Renewal},
     snapshots::{self, Receiving},
     wal_loop,
     watchdog::DiskWatchdog,
@@ -59,10 +61,10 @@ use crate::{
 struct Member {
     handle: Handle,
     identity: Arc<Identity>,
-    inputs: mpsc::Sender<Input>,
     apply: ApplySender,
     ticker: Ticker,
-    threads: Vec<JoinHandle<()>>,
+    /// The apply and files threads.
+    writers: Vec<JoinHandle<()>>,
     /// The first failure of a thread, if there is one.
     failures: mpsc::Receiver<Fatal>,
     /// Set when a peer says that this member is no longer one.
@@ -75,7 +77,10 @@ struct Member {
 /// # Errors
 /// Why the process must end, as a verdict of docs/contract.md.
 pub async fn run(config: Config) -> Result<(), Fatal> {
-    let peer_listener = listen(&config.listen_peer_urls[0]).await?;
+    let mut peer_listeners = Vec::new();
+    for url in &config.listen_peer_urls {
+        peer_listeners.push(listen(url).await?);
+    }
     let doors = http::bind(&config).map_err(|error| Fatal::new(Verdict::Configuration, error.to_string()))?;
     let booted = boot::boot(&config, rand::random()).await?;
     if let Some(TornTail { path, offset, bytes }) = &booted.recovery.torn_tail {
@@ -83,7 +88,7 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
         warn!(%path, offset, bytes, "a crash cut off the log's last write; it is dropped, nobody was told of it");
     }
     let metrics = Arc::new(Metrics::new(config.extensive_metrics, config.warning_apply_duration));
-    let mut member = start(&config, booted, peer_listener, &metrics)?;
+    let mut member = start(&config, booted, peer_listeners, &metrics)?;
     let api = Api::new(member.handle.clone(), Options::new(&config), metrics);
     let serving = doors.open(api);
     info!(
@@ -135,14 +140,93 @@ async fn stop_signal() {
     }
 }
 
+/// What threads and tasks share: queues' sending ends, and what one publishes for the others.
+struct Shared {
+    identity: Arc<Identity>,
+    life: u64,
+    inputs: mpsc::Sender<Input>,
+    apply: ApplySender,
+    requests: Arc<Pending<Reply>>,
+    reads: Arc<Pending<()>>,
+    membership: Membership,
+    directory: Arc<Mutex<DataDirectory>>,
+    reader: Arc<ArcSwap<RowReader>>,
+    published: Arc<ArcSwap<Published>>,
+    leadership: watch::Sender<Leadership>,
+    wanted: watch::Sender<Option<(MemberId, SnapshotMeta)>>,
+    events: PeerEvents,
+}
+
+/// The receiving ends, each for one thread or task.
+struct Queues {
+    inputs: mpsc::Receiver<Input>,
+    apply: std_mpsc::Receiver<ApplyInput>,
+    snapshots: mpsc::Receiver<(MemberId, TcpStream)>,
+    removed: watch::Receiver<bool>,
+}
+
+impl Shared {
+    fn new(directory: DataDirectory, applier: &Applier<RowStore>, identity: Arc<Identity>, life: u64) -> (Self, Queues) {
+        let (inputs, inputs_rx) = mpsc::channel(limits::INPUTS_MAX);
+        let (apply, apply_rx) = ApplySender::channel();
+        let (snapshots, snapshots_rx) = mpsc::channel(1);
+        let (removed, removed_rx) = watch::channel(false);
+        let shared = Self {
+            identity,
+            life,
+            apply,
+            requests: Arc::default(),
+            reads: Arc::default(),
+            membership: Membership::default(),
+            directory: Arc::new(Mutex::new(directory)),
+            reader: Arc::new(ArcSwap::from_pointee(applier.machine().store().reader())),
+            published: Arc::new(ArcSwap::from_pointee(Published::of(applier))),
+            leadership: watch::Sender::default(),
+            wanted: watch::Sender::default(),
+            events: PeerEvents::new(inputs.clone(), snapshots, removed),
+            inputs,
+        };
+        let queues = Queues { inputs: inputs_rx, apply: apply_rx, snapshots: snapshots_rx, removed: removed_rx };
+        (shared, queues)
+    }
+
+    fn handle(&self, config: &Config, renewals: mpsc::Sender<Renewal>) -> Handle {
+        Handle::new(Inner {
+            identity: self.identity.clone(),
+            life: self.life,
+            request_timeout: config.request_timeout(),
+            inputs: self.inputs.clone(),
+            apply: self.apply.clone(),
+            requests: self.requests.clone(),
+            reads: self.reads.clone(),
+            published: self.published.clone(),
+            leadership: self.leadership.subscribe(),
+            reader: self.reader.clone(),
+            quota: config.quota_bytes.unwrap_or(0),
+            renewals,
+            next_stream: AtomicU64::new(1),
+        })
+    }
+
+    /// Sends a snapshot on a task of its own.
+    fn snapshot_sender(&self) -> Box<dyn Fn(Outgoing, LogIndex) + Send> {
+        let runtime = tokio::runtime::Handle::current();
+        let (identity, membership, inputs) = (self.identity.clone(), self.membership.clone(), self.inputs.clone());
+        Box::new(move |outgoing, index| {
+            let addresses = membership.addresses(outgoing.announcement.to);
+            runtime.spawn(snapshots::send_one(outgoing, addresses, identity.clone(), inputs.clone(), index));
+        })
+    }
+}
+
 /// Starts every thread and task but the client listeners.
 fn start(
     config: &Config,
     booted: Booted,
-    peer_listener: TcpListener,
+    peer_listeners: Vec<TcpListener>,
     metrics: &Metrics,
 ) -> Result<Member, Fatal> {
-    let Booted { recovery, mut machine, term } = booted;
+    let Booted { recovery, mut machine, term, introduced } = booted;
     let Recovery { directory, wal, recovered, .. } = recovery;
     let manifest = directory.manifest();
     let identity = Arc::new(Identity {
@@ -155,122 +239,127 @@ fn start(
     let compaction = machine.store_mut().compaction();
     let mut applier = Applier::new(identity.member, life, machine, term);
     let replica = Replica::new(settings(config, &identity, life), recovered, applier.report());
-
-    let (inputs, inputs_rx) = mpsc::channel(limits::INPUTS_MAX);
-    let (apply, apply_rx) = ApplySender::channel();
-    let (wal_tx, wal_rx) = std_mpsc::channel();
-    let (files, files_rx) = std_mpsc::channel();
-    let (leadership_tx, leadership) = watch::channel(Leadership::default());
-    let (progress_tx, progress) = watch::channel(Vec::new());
-    let (wanted_tx, wanted) = watch::channel(None);
-    let (removed_tx, removed) = watch::channel(false);
-    let (snapshot_tx, snapshot_rx) = mpsc::channel(1);
-    let (renewal_tx, renewal_rx) = mpsc::channel(limits::RENEWALS_MAX);
-    let requests = Arc::new(Pending::default());
-    let reads = Arc::new(Pending::default());
-    let membership = Membership::default();
-    let directory = Arc::new(Mutex::new(directory));
-    let reader = Arc::new(ArcSwap::from_pointee(applier.machine().store().reader()));
-    let published = Arc::new(ArcSwap::from_pointee(Published::of(&applier)));
-    let events = PeerEvents::new(inputs.clone(), snapshot_tx, removed_tx);
-    let runtime = tokio::runtime::Handle::current();
-
-    let mut peers = PeerSet::new(identity.clone(), events.clone(), metrics.peers.clone(), runtime.clone());
-    peers.set_members(&applier.members());
-    let (threads, failures) = {
-        let mut threads = Threads::new();
-        let watchdog = Arc::new(DiskWatchdog::new(config.election_timeout));
-        let (wal_reader, filler) = (wal.reader(), wal.filler());
-        let fetch = threads.fetches(wal_reader, inputs.clone())?;
-        let outlets = Outlets {
-            peers,
-            wal: wal_tx.clone(),
-            apply: apply.clone(),
-            wanted: wanted_tx,
-            fetch: Box::new(move |request| fetch.send(request).unwrap_or_default()),
-            requests: requests.clone(),
-            reads: reads.clone(),
-            leadership: leadership_tx,
-            progress: progress_tx,
-            watchdog: watchdog.clone(),
-        };
-        threads.spawn("consensus", move || {
-            consensus_loop::run(replica, inputs_rx, outlets);
-            Ok(())
-        })?;
-        let (wal_inputs, wal_metrics) = (inputs.clone(), metrics.disk.clone());
-        threads.spawn("wal", move || wal_loop::run(wal, &wal_rx, &wal_inputs, &watchdog, &wal_metrics))?;
-        let files_loop = FilesLoop {
-            directory: directory.clone(),
-            compaction,
-            filler,
-            wal: wal_tx,
-            inputs: inputs.clone(),
-            metrics: metrics.disk.clone(),
-        };
-        threads.spawn("files", move || files_loop.run(&files_rx))?;
-        let apply_loop = ApplyLoop {
-            applier,
-            directory: directory.clone(),
-            files,
-            inputs: inputs.clone(),
-            requests: requests.clone(),
-            published: published.clone(),
-            reader: reader.clone(),
-            membership: membership.clone(),
-            send_snapshot: snapshot_sender(&runtime, &identity, &membership, &inputs),
-            leadership: leadership.clone(),
-            identity: identity.clone(),
-            metrics: metrics.apply.clone(),
-            since_checkpoint: 0,
-        };
-        threads.spawn("apply", move || apply_loop::run(apply_loop, &apply_rx))?;
-        threads.into_parts()
-    };
-    let ticking = inputs.clone();
+    let (shared, queues) = Shared::new(directory, &applier, identity.clone(), life);
+    let (threads, failures) =
+        start_threads(config, &shared, metrics, Loops { replica, wal, applier, compaction, introduced }, (queues.inputs, queues.apply))?;
+    let ticking = shared.inputs.clone();
     let ticker = Ticker::start(config.heartbeat_interval, move |elapsed_ms| {
         // Fails only while the process stops.
         ticking.blocking_send(Input::Tick { elapsed_ms }).ok();
     })
     .map_err(thread_fatal)?;
-
-    let handle = Handle::new(Inner {
-        identity: identity.clone(),
-        life,
-        request_timeout: config.request_timeout(),
-        inputs: inputs.clone(),
-        apply: apply.clone(),
-        requests,
-        reads,
-        published,
-        leadership,
-        progress,
-        reader,
-        quota: config.quota_bytes.unwrap_or(0),
-        renewals: renewal_tx,
-        next_stream: AtomicU64::new(1),
-    });
+    let (renewals, renewals_rx) = mpsc::channel(limits::RENEWALS_MAX);
+    let handle = shared.handle(config, renewals);
     let mut tasks = JoinSet::new();
-    let receiver =
-        Receiver { identity: identity.clone(), membership, events, metrics: metrics.peers.clone() };
-    tasks.spawn(receiver.run(peer_listener));
-    let receiving = Receiving {
-        directory,
-        disk: Arc::new(FileSystem),
-        inputs: inputs.clone(),
-        wanted,
-        apply: apply.clone(),
-        identity: identity.clone(),
-    };
-    tasks.spawn(receiving.run(snapshot_rx));
-    tasks.spawn(renewals::run(handle.clone(), renewal_rx));
+    for listener in peer_listeners {
+        tasks.spawn(receiver(&shared, metrics).run(listener));
+    }
+    tasks.spawn(receiving(&shared).run(queues.snapshots));
+    tasks.spawn(renewals::run(handle.clone(), renewals_rx));
     tasks.spawn(publication::run(handle.clone(), publication(config, &identity)));
-    tasks.spawn(notify_progress(apply.clone(), config.watch_progress_notify_interval));
+    tasks.spawn(notify_progress(shared.apply.clone(), config.watch_progress_notify_interval));
     tasks.spawn(revoke_old_pins(handle.clone()));
     if let Some(mode) = config.auto_compaction {
         tasks.spawn(auto_compaction::run(handle.clone(), mode));
     }
-    Ok(Member { handle, identity, inputs, apply, ticker, threads, failures, removed, tasks })
+    let Shared { apply, .. } = shared;
+    Ok(Member { handle, identity, apply, ticker, writers: threads, failures, removed: queues.removed, tasks })
+}
+
+/// What the threads own.
+struct Loops {
+    replica: Replica,
+    wal: Wal,
+    applier: Applier<RowStore>,
+    compaction: Compaction,
+    introduced: Vec<quorate_machine::Member>,
+}
+
+/// Starts the threads; those that must be waited for at the end are returned.
+fn start_threads(
+    config: &Config,
+    shared: &Shared,
+    metrics: &Metrics,
+    loops: Loops,
+    (inputs_rx, apply_rx): (mpsc::Receiver<Input>, std_mpsc::Receiver<ApplyInput>),
+) -> Result<(Vec<JoinHandle<()>>, mpsc::Receiver<Fatal>), Fatal> {
+    let Loops { replica, wal, applier, compaction, introduced } = loops;
+    let (threads, failures) = Threads::new();
+    let members = applier.members();
+    let (wal_tx, wal_rx) = std_mpsc::channel();
+    let (files_tx, files_rx) = std_mpsc::channel();
+    let watchdog = Arc::new(DiskWatchdog::new(config.election_timeout));
+    let files_loop = FilesLoop {
+        directory: shared.directory.clone(),
+        compaction,
+        filler: wal.filler(),
+        wal: wal_tx.clone(),
+        inputs: shared.inputs.clone(),
+        metrics: metrics.disk.clone(),
+    };
+    let outlets = Outlets {
+        peers: peers(shared, metrics, if introduced.is_empty() { &members } else { &introduced }),
+        wal: wal_tx,
+        apply: shared.apply.clone(),
+        wanted: shared.wanted.clone(),
+        fetch: threads.fetches(wal.reader(), shared.inputs.clone())?,
+        requests: shared.requests.clone(),
+        reads: shared.reads.clone(),
+        leadership: shared.leadership.clone(),
+        watchdog: watchdog.clone(),
+    };
+    let apply_loop = ApplyLoop {
+        applier,
+        directory: shared.directory.clone(),
+        files: files_tx,
+        inputs: shared.inputs.clone(),
+        requests: shared.requests.clone(),
+        published: shared.published.clone(),
+        reader: shared.reader.clone(),
+        membership: shared.membership.clone(),
+        send_snapshot: shared.snapshot_sender(),
+        leadership: shared.leadership.subscribe(),
+        identity: shared.identity.clone(),
+        metrics: metrics.apply.clone(),
+        since_checkpoint: 0,
+    };
+    let (wal_inputs, wal_metrics) = (shared.inputs.clone(), metrics.disk.clone());
+    threads.spawn("consensus", move || {
+        consensus_loop::run(replica, inputs_rx, outlets);
+        Ok(())
+    })?;
+    threads.spawn("wal", move || wal_loop::run(wal, &wal_rx, &wal_inputs, &watchdog, &wal_metrics))?;
+    let files = threads.spawn("files", move || files_loop.run(&files_rx))?;
+    let apply = threads.spawn("apply", move || apply_loop::run(apply_loop, &apply_rx))?;
+    Ok((vec![apply, files], failures))
+}
+
+fn peers(shared: &Shared, metrics: &Metrics, members: &[quorate_machine::Member]) -> PeerSet {
+    let runtime = tokio::runtime::Handle::current();
+    let mut peers =
+        PeerSet::new(shared.identity.clone(), shared.events.clone(), metrics.peers.clone(), runtime);
+    peers.set_members(members);
+    peers
+}
+
+fn receiver(shared: &Shared, metrics: &Metrics) -> Receiver {
+    Receiver {
+        identity: shared.identity.clone(),
+        membership: shared.membership.clone(),
+        events: shared.events.clone(),
+        metrics: metrics.peers.clone(),
+    }
+}
+
+fn receiving(shared: &Shared) -> Receiving {
+    Receiving {
+        directory: shared.directory.clone(),
+        disk: Arc::new(FileSystem),
+        inputs: shared.inputs.clone(),
+        wanted: shared.wanted.subscribe(),
+        apply: shared.apply.clone(),
+        identity: shared.identity.clone(),
+    }
 }
 
 fn settings(config: &Config, identity: &Identity, life: u64) -> Settings {
@@ -304,21 +393,6 @@ fn publication(config: &Config, identity: &Identity) -> Publication {
     }
 }
 
-/// Sends a snapshot on a task of its own.
-fn snapshot_sender(
-    runtime: &tokio::runtime::Handle,
-    identity: &Arc<Identity>,
-    membership: &Membership,
-    inputs: &mpsc::Sender<Input>,
-) -> Box<dyn Fn(crate::peers::snapshot::Outgoing, LogIndex) + Send> {
-    let (runtime, identity) = (runtime.clone(), identity.clone());
-    let (membership, inputs) = (membership.clone(), inputs.clone());
-    Box::new(move |outgoing, index| {
-        let addresses = membership.addresses(outgoing.announcement.to);
-        runtime.spawn(snapshots::send_one(outgoing, addresses, identity.clone(), inputs.clone(), index));
-    })
-}
-
 async fn notify_progress(apply: ApplySender, interval: Duration) {
     let mut clock = tokio::time::interval(interval);
     loop {
@@ -340,40 +414,34 @@ async fn revoke_old_pins(handle: Handle) {
     }
 }
 
-/// The threads of a member, and where their failures go.
+/// Starts threads whose failures end the process.
 struct Threads {
-    threads: Vec<JoinHandle<()>>,
     failed: mpsc::Sender<Fatal>,
-    failures: mpsc::Receiver<Fatal>,
 }
 
 impl Threads {
-    fn new() -> Self {
+    fn new() -> (Self, mpsc::Receiver<Fatal>) {
         let (failed, failures) = mpsc::channel(8);
-        Self { threads: Vec::new(), failed, failures }
+        (Self { failed }, failures)
     }
 
     fn spawn(
-        &mut self,
+        &self,
         name: &str,
         body: impl FnOnce() -> Result<(), Fatal> + Send + 'static,
-    ) -> Result<(), Fatal> {
+    ) -> Result<JoinHandle<()>, Fatal> {
         let failed = self.failed.clone();
-        let thread = thread::Builder::new()
-            .name(name.into())
-            .spawn(move || {
-                if let Err(fatal) = body() {
-                    failed.blocking_send(fatal).ok();
-                }
-            })
-            .map_err(thread_fatal)?;
-        self.threads.push(thread);
-        Ok(())
+        let run = move || {
+            if let Err(fatal) = body() {
+                failed.blocking_send(fatal).ok();
+            }
+        };
+        thread::Builder::new().name(name.into()).spawn(run).map_err(thread_fatal)
     }
 
     /// Reads old entries from the WAL, off the consensus thread.
     fn fetches(
-        &mut self,
+        &self,
         reader: WalReader,
         inputs: mpsc::Sender<Input>,
     ) -> Result<std_mpsc::Sender<Fetch>, Fatal> {
@@ -388,10 +456,6 @@ impl Threads {
             Ok(())
         })?;
         Ok(requests)
-    }
-
-    fn into_parts(self) -> (Vec<JoinHandle<()>>, mpsc::Receiver<Fatal>) {
-        (self.threads, self.failures)
     }
 }
 
@@ -412,14 +476,15 @@ impl Member {
         }
     }
 
-    /// Ends tasks, then threads in the order in which they feed each other.
+    /// Ends tasks, then the threads that write: apply captures a last checkpoint and the files thread writes it, so that the
+    /// next start replays nothing. The other threads hold nothing that is not durable and end with the process.
     fn stop(mut self) -> Result<(), Fatal> {
         self.tasks.abort_all();
         self.ticker.stop();
         self.apply.send(ApplyInput::Stop);
-        drop(self.inputs);
-        drop(self.handle);
-        drop(self.apply);
+        for thread in self.writers {
+            thread.join().expect("a panic on any thread ends the process");
+        }
         if let Ok(fatal) = self.failures.try_recv() {
             return Err(fatal);
         }

@@ -61,8 +61,8 @@ pub struct ReplayPlan {
     pub now: Now,
     /// Reads them.
     pub reader: RowReader,
-    /// Keeps the pairs before the changes; none when too many hold something already, and then a pair may be missing.
-    pub pin: Option<Pin>,
+    /// Keeps the rows and the pairs before the changes.
+    pub pin: Pin,
 }
 
 /// The apply thread's end of a stream.
@@ -208,9 +208,13 @@ impl WatchStream {
         }
         let watches = plan.lagging.iter().map(|lagging| lagging.watch).collect();
         match tokio::task::spawn_blocking(move || read(&plan)).await.ok()? {
-            Ok(replayed) => {
+            Ok(Some(replayed)) => {
                 self.replayed.extend(replayed.deliveries);
                 self.resume = Some((watches, replayed.next));
+                Some(())
+            }
+            Ok(None) => {
+                self.lagging.raised.store(true, Ordering::Release);
                 Some(())
             }
             Err(fault) => {
@@ -221,15 +225,17 @@ impl WatchStream {
     }
 }
 
-fn read(plan: &ReplayPlan) -> Result<Replayed, ReadFault> {
-    replay(
+/// None when compaction could no longer be held back and what was read may lack pairs: the next plan knows what is gone.
+fn read(plan: &ReplayPlan) -> Result<Option<Replayed>, ReadFault> {
+    let replayed = replay(
         &plan.reader,
         &plan.lagging,
         plan.now.revision,
         plan.now.compacted,
         REPLAY_REVISIONS_MAX,
         REPLAY_BYTES_MAX,
-    )
+    )?;
+    Ok(plan.pin.is_held().then_some(replayed))
 }
 
 impl Drop for WatchStream {

@@ -76,7 +76,12 @@ pub const FLAGS: &[Flag] = &[
     // The member.
     served("name", Kind::Text, "default"),
     served("data-dir", Kind::Text, ""),
-    served("wal-dir", Kind::Text, ""),
+    refused(
+        "wal-dir",
+        Kind::Text,
+        "",
+        "a directory of its own for the log is not served yet; it lies in the data directory",
+    ),
     served("listen-peer-urls", Kind::List, "http://localhost:2380"),
     served("listen-client-urls", Kind::List, "http://localhost:2379"),
     served("listen-client-http-urls", Kind::List, ""),
@@ -99,7 +104,12 @@ pub const FLAGS: &[Flag] = &[
     accepted("backend-batch-limit", Kind::Integer, "10000", BOLT),
     served("max-txn-ops", Kind::Integer, "128"),
     served("max-request-bytes", Kind::Integer, "1572864"),
-    served("grpc-keepalive-min-time", Kind::Duration, "5s"),
+    accepted(
+        "grpc-keepalive-min-time",
+        Kind::Duration,
+        "5s",
+        "a client that pings too often is answered, not cut off",
+    ),
     served("grpc-keepalive-interval", Kind::Duration, "2h"),
     served("grpc-keepalive-timeout", Kind::Duration, "20s"),
     served("socket-reuse-port", Kind::Bool, "false"),

@@ -71,8 +71,6 @@ pub enum AutoCompaction {
 /// What a client connection must put up with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Pings that come faster than this end the connection.
-    pub min_time: Duration,
     /// How often the server pings; none for never.
     pub interval: Option<Duration>,
     /// How long it waits for the answer.
@@ -86,8 +84,6 @@ pub struct Config {
     pub name: String,
     /// `--data-dir`
     pub data_dir: PathBuf,
-    /// `--wal-dir`, if the log is to lie apart from the data.
-    pub wal_dir: Option<PathBuf>,
     /// `--listen-peer-urls`
     pub listen_peer_urls: Vec<Url>,
     /// `--initial-advertise-peer-urls`
@@ -257,7 +253,7 @@ fn judge(settings: &Settings, warnings: &mut Vec<String>) -> Result<(), ConfigEr
                 warnings.push(format!("{} has its default value: {why}", given.label));
             }
             Fate::AcceptedWithWarning(why) => {
-                warnings.push(format!("{} changes nothing: {why}", given.label))
+                warnings.push(format!("{} changes nothing: {why}", given.label));
             }
             Fate::Refused(why) if default => {
                 warnings.push(format!(
@@ -382,7 +378,6 @@ fn validate(program: &str, mut settings: Settings) -> Result<Config, ConfigError
     };
     let config = Config {
         data_dir: data_dir.into(),
-        wal_dir: Some(settings.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
         listen_peer_urls: read.listen("listen-peer-urls")?,
         listen_client_urls: read.listen("listen-client-urls")?,
         advertise_client_urls: advertise_client_urls(&read)?,
@@ -485,7 +480,6 @@ fn quota(read: &Reader<'_>) -> Result<Option<u64>, ConfigError> {
 fn keepalive(read: &Reader<'_>) -> Result<Keepalive, ConfigError> {
     let interval = read.duration("grpc-keepalive-interval")?;
     Ok(Keepalive {
-        min_time: read.duration("grpc-keepalive-min-time")?,
         interval: Some(interval).filter(|interval| !interval.is_zero()),
         timeout: read.duration("grpc-keepalive-timeout")?,
     })

@@ -183,7 +183,7 @@ fn section(
         {
             match value {
                 serde_yaml_ng::Value::Mapping(nested) => {
-                    section(path, key, inner, nested, settings)?
+                    section(path, key, inner, nested, settings)?;
                 }
                 serde_yaml_ng::Value::Null => {}
                 _ => return Err(ConfigError::new(format!("invalid {key} in {path}"))),

@@ -3,7 +3,8 @@
 use futures::stream::{self, BoxStream, StreamExt};
 use prost::Message;
 use quorate_machine::{
-    Applied, Command, Outcome, Range, RangeCursor, RangeError, RangeOutcome, range, read_txn,
+    Applied, Command, Outcome, Range, RangeCursor, RangeError, RangeOutcome, SortTarget, range,
+    read_txn,
 };
 use quorate_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
@@ -56,7 +57,8 @@ impl Api {
     ) -> Result<BoxStream<'static, Result<RangeStreamReply, Status>>, Status> {
         validate::range_stream(&request)?;
         self.barrier(request.serializable).await?;
-        let request = convert::range(request);
+        // What passed is in the order of the keys, even if it names another field (without a direction).
+        let request = Range { target: SortTarget::Key, ..convert::range(request) };
         let reader = self.read_at(request.revision)?;
         if request.count_only {
             let outcome = reader.vouch(range(&reader.rows, &request, reader.point))?;

@@ -257,6 +257,7 @@ pub type ReplyBody = Metered<tonic::body::Body>;
 /// Answers one gRPC request.
 pub async fn serve<B: RequestBody>(api: Api, request: Request<B>) -> Response<ReplyBody> {
     let Some(method) = methods::find(request.uri().path()) else {
+        // Auth, Lock and Election are of later issues; clients find out by this code alone.
         let status = Status::unimplemented(format!("unknown method {}", request.uri().path()));
         return Metered::uncounted(status.into_http());
     };

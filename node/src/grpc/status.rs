@@ -19,7 +19,8 @@ macro_rules! errors {
         }
 
         /// Every error, in the order of `rpctypes/error.go`.
-        pub const TABLE: &[(EtcdError, Code, &str)] =
+        #[cfg(test)]
+        const TABLE: &[(EtcdError, Code, &str)] =
             &[$((EtcdError::$name, Code::$code, $text),)*];
 
         impl EtcdError {
@@ -258,12 +259,6 @@ pub fn rejected(rejected: Rejected) -> Status {
 /// A proposal without a result.
 #[must_use]
 pub fn propose_error(error: ProposeError) -> Status {
-    EtcdError::from(error).into()
-}
-
-/// A read that no leader confirmed.
-#[must_use]
-pub fn read_error(error: ReadError) -> Status {
     EtcdError::from(error).into()
 }
 

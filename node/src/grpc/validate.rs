@@ -38,8 +38,12 @@ pub fn range(request: &RangeRequest) -> Result<(), EtcdError> {
 /// back to a unary range.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Status> {
     range(request)?;
-    let by_key =
-        request.sort_target() == SortTarget::Key && request.sort_order() != SortOrder::Descend;
+    // As in etcd (`txn/range.go`, IsDefaultOrdering), no direction means the order of the keys, whatever the field.
+    let by_key = match request.sort_order() {
+        SortOrder::None => true,
+        SortOrder::Ascend => request.sort_target() == SortTarget::Key,
+        SortOrder::Descend => false,
+    };
     if !by_key {
         return Err(Status::unimplemented("RangeStream does not support custom sort orders"));
     }
@@ -307,9 +311,10 @@ mod tests {
         let base = RangeRequest { key: Bytes::from_static(b"k"), ..Default::default() };
         assert!(range_stream(&base).is_ok());
         assert!(range_stream(&RangeRequest { sort_order: 1, ..base.clone() }).is_ok());
+        assert!(range_stream(&RangeRequest { sort_target: 3, ..base.clone() }).is_ok());
         for request in [
             RangeRequest { sort_order: 2, ..base.clone() },
-            RangeRequest { sort_target: 3, ..base.clone() },
+            RangeRequest { sort_target: 3, sort_order: 1, ..base.clone() },
             RangeRequest { min_mod_revision: 1, ..base.clone() },
             RangeRequest { max_create_revision: 1, ..base.clone() },
         ] {

@@ -93,7 +93,7 @@ impl Connections {
             while let Some(accepted) = this.leave.run_until_cancelled(listener.accept()).await {
                 match accepted {
                     Ok((stream, _)) => {
-                        this.spawn_connection(stream, builder.clone(), answer.clone())
+                        this.spawn_connection(stream, builder.clone(), answer.clone());
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted; trying again");

@@ -9,7 +9,6 @@ mod health;
 mod pages;
 
 use std::{
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -93,16 +92,6 @@ fn listen(url: &Url, reuse_port: bool) -> anyhow::Result<TcpListener> {
 }
 
 impl Doors {
-    /// Where clients reach gRPC; for logs, and for tests that let the kernel choose.
-    #[must_use]
-    pub fn client_addresses(&self) -> Vec<SocketAddr> {
-        self.listeners
-            .iter()
-            .filter(|(role, _)| matches!(role, Role::Both | Role::Grpc))
-            .filter_map(|(_, listener)| listener.local_addr().ok())
-            .collect()
-    }
-
     /// Serves at all doors until [`Serving::close`].
     #[must_use]
     pub fn open(self, api: Api) -> Serving {
@@ -112,6 +101,9 @@ impl Doors {
         let metrics = pages::metrics_and_health(api.clone(), readiness.clone());
         connections.spawn(api.clone().monitor_leader());
         for (role, listener) in self.listeners {
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!(%address, ?role, "serving clients");
+            }
             let pages = match role {
                 Role::Both | Role::Pages => Some(pages.clone()),
                 Role::Metrics => Some(metrics.clone()),

@@ -208,12 +208,6 @@ impl PeerSet {
             }
         }
     }
-
-    /// Where a peer listens.
-    #[must_use]
-    pub fn addresses(&self, peer: MemberId) -> Vec<String> {
-        self.senders.get(&peer).map(|peer| peer.addresses.clone()).unwrap_or_default()
-    }
 }
 
 /// Host and port of each peer URL.

@@ -14,7 +14,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use anyhow::{Context, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_consensus::{Body, Message, SnapshotMeta, codec};
-use quorate_machine::{EncodedKeyValue, KeyValue, Revision, Row, RowView, View};
+use quorate_machine::{EncodedKeyValue, KeyValue, Revision, Row, RowView};
 use quorate_storage::rows::RowReader;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -108,8 +108,7 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
 fn scan(outgoing: &Outgoing, frames: &mpsc::Sender<BytesMut>) -> anyhow::Result<()> {
     let mut batch = RowBatch::default();
     let mut total: u64 = 0;
-    let from = Revision::default();
-    outgoing.reader.rows(from, Revision::end_of(outgoing.revision), &mut |row| {
+    outgoing.reader.kept_rows(&outgoing.pin, Revision::end_of(outgoing.revision), &mut |row, _| {
         total += 1;
         batch.push(row);
         if batch.bytes.len() < FRAME_ROWS_BYTES {
@@ -120,6 +119,8 @@ fn scan(outgoing: &Outgoing, frames: &mpsc::Sender<BytesMut>) -> anyhow::Result<
             Err(_) => ControlFlow::Break(()),
         }
     })?;
+    // What was read after a pin was revoked may lack rows that compaction took.
+    ensure!(outgoing.pin.is_held(), "the snapshot took so long that its rows were compacted");
     frames.blocking_send(batch.take()).context("the connection is gone")?;
     let mut end = BytesMut::new();
     frame::put(&mut end, |out| {

@@ -246,7 +246,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// What the leader knows of another member, for status and metrics.
+/// What the leader knows of a member, itself included: for the rules of membership, for status and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgressView {
     /// The member.

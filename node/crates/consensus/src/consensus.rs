@@ -155,13 +155,19 @@ impl Consensus {
     #[must_use]
     pub fn progress(&self) -> Vec<ProgressView> {
         let Some(leadership) = &self.leadership else { return Vec::new() };
-        let view = leadership.progress.iter().map(|(member, progress)| ProgressView {
+        let own = ProgressView {
+            member: self.id(),
+            matched: self.durable_index(),
+            active: true,
+            learner: false,
+        };
+        let peers = leadership.progress.iter().map(|(member, progress)| ProgressView {
             member: *member,
             matched: progress.matched,
             active: progress.active(self.settings.election_ticks),
             learner: self.configuration.learners.contains(member),
         });
-        view.collect()
+        std::iter::once(own).chain(peers).collect()
     }
 
     /// The index of the last entry of the log, durable or not.

@@ -7,9 +7,10 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Which very object an action speaks about. The executor passes both as preconditions (`preconditions.uid` and
-/// `preconditions.resourceVersion` of a delete, `metadata.uid` and `metadata.resourceVersion` in a patch), so that an
-/// object that was replaced or changed since is left alone.
+/// Which very object an action speaks about. The executor passes both as preconditions
+/// (`preconditions.uid` and `preconditions.resourceVersion` of a delete, `metadata.uid` and
+/// `metadata.resourceVersion` in a patch), so that an object that was replaced or changed since is
+/// left alone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exactly {
     /// Name of the object.
@@ -23,10 +24,12 @@ pub struct Exactly {
 /// What must be there when an object is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// Nothing of that name: the executor creates (POST) and an AlreadyExists is an error, not an adoption.
+    /// Nothing of that name: the executor creates (POST) and an AlreadyExists is an error, not an
+    /// adoption.
     Absent,
-    /// The object that was observed, which is ours: the executor applies server-side with force, with its UID in the
-    /// patch. No resourceVersion: the apply only sets what we own, whatever others changed since.
+    /// The object that was observed, which is ours: the executor applies server-side with force,
+    /// with its UID in the patch. No resourceVersion: the apply only sets what we own, whatever
+    /// others changed since.
     Present {
         /// UID of the object.
         uid: String,
@@ -111,12 +114,13 @@ pub enum Action {
         /// Labels to set; others stay.
         labels: BTreeMap<String, String>,
     },
-    /// Delete a StatefulSet that belongs to no member (propagation Background: the pod goes with it).
+    /// Delete a StatefulSet that belongs to no member (propagation Background: the pod goes with
+    /// it).
     DeleteStatefulSet(Exactly),
     /// Delete the PodDisruptionBudget: fewer than three voters are left.
     DeleteBudget(Exactly),
-    /// `Cluster.MemberAdd` as a learner. The store refuses a peer URL that it already lists, so that a repeated call
-    /// adds nobody.
+    /// `Cluster.MemberAdd` as a learner. The store refuses a peer URL that it already lists, so
+    /// that a repeated call adds nobody.
     AddLearner {
         /// Ordinal of the joiner.
         ordinal: i32,
@@ -151,8 +155,9 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether members or leadership are disturbed: at most one such action in a plan, and it is then the only action
-    /// (INV-O2). Before one, the shell observes live again, plans again, and acts only if the same action comes first.
+    /// Whether members or leadership are disturbed: at most one such action in a plan, and it is
+    /// then the only action (INV-O2). Before one, the shell observes live again, plans again, and
+    /// acts only if the same action comes first.
     #[must_use]
     pub fn is_disruptive(&self) -> bool {
         match self {
@@ -172,8 +177,9 @@ impl Action {
         }
     }
 
-    /// Whether a live observation must confirm the action before it is carried out: everything disruptive, everything
-    /// that cannot be undone, every change of membership, and what a stale memory would make a second time.
+    /// Whether a live observation must confirm the action before it is carried out: everything
+    /// disruptive, everything that cannot be undone, every change of membership, and what a stale
+    /// memory would make a second time.
     #[must_use]
     pub fn needs_confirmation(&self) -> bool {
         match self {

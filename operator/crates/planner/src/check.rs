@@ -1,7 +1,7 @@
 //! Check: refuses a plan that breaks a law, whatever `plan` thought.
 //!
-//! It reads the finished plan and the observation, shares no decision with the steps, and errs on the side of refusing:
-//! a violation is a bug, and doing nothing is the safe answer to a bug.
+//! It reads the finished plan and the observation, shares no decision with the steps, and errs on
+//! the side of refusing: a violation is a bug, and doing nothing is the safe answer to a bug.
 
 use crate::action::{Action, Exactly, Object};
 use crate::desired::Desired;

@@ -169,7 +169,8 @@ fn available(facts: &Facts) -> Finding {
     } else {
         no(
             "QuorumLost",
-            "too few voters can be reached to serve clients; nothing is removed for that, the cluster serves again when they are back",
+            "too few voters can be reached to serve clients; nothing is removed for that, the \
+                cluster serves again when they are back",
         )
     }
 }
@@ -270,7 +271,8 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
         return yes(
             "VolumeLost",
             format!(
-                "the claim of {lost} is gone; do not delete its pod while it serves, add a member and remove this one"
+                "the claim of {lost} is gone; do not delete its pod while it serves, add a \
+                    member and remove this one"
             ),
         );
     }
@@ -315,7 +317,8 @@ fn restart_pending(draft: &Draft<'_>) -> Finding {
             true,
             "SettingsChanged",
             format!(
-                "{pending} run older settings; a pod that is deleted comes back with the new ones, one at a time keeps the quorum"
+                "{pending} run older settings; a pod that is deleted comes back with the new \
+                    ones, one at a time keeps the quorum"
             ),
         )
     }

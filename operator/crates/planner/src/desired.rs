@@ -82,7 +82,8 @@ impl Desired {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] when the spec cannot be served; its message goes into the condition Progressing (InvalidSpec).
+    /// [`Invalid`] when the spec cannot be served; its message goes into the condition Progressing
+    /// (InvalidSpec).
     pub fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<Self, Invalid> {
         crate::validate::validate(cluster, defaults)
     }

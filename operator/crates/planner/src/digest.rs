@@ -1,7 +1,7 @@
 //! Digest: a short, stable fingerprint of a JSON value.
 //!
-//! FNV-1a over a canonical text (keys sorted, no spaces). It tells an edited object from an unedited one; it protects
-//! against nobody, so that a cryptographic hash would buy nothing.
+//! FNV-1a over a canonical text (keys sorted, no spaces). It tells an edited object from an
+//! unedited one; it protects against nobody, so that a cryptographic hash would buy nothing.
 
 use k8s_openapi::serde_json::Value;
 
@@ -17,7 +17,8 @@ pub fn digest(value: &Value) -> String {
     format!("{hash:016x}")
 }
 
-/// serde_json keeps keys in insertion order when any crate of the build asks for it; sort them here.
+/// serde_json keeps keys in insertion order when any crate of the build asks for it; sort them
+/// here.
 fn canonical(value: &Value, text: &mut String) {
     match value {
         Value::Object(map) => {
@@ -56,7 +57,8 @@ mod tests {
         assert_eq!(digest(&json!({"a": 1, "b": 2})), digest(&json!({"b": 2, "a": 1})));
         assert_ne!(digest(&json!([1, 2])), digest(&json!([2, 1])));
         assert_ne!(digest(&json!(["ab", "c"])), digest(&json!(["a", "bc"])));
-        // A change of the algorithm would show every member as RestartPending after an operator upgrade.
+        // A change of the algorithm would show every member as RestartPending after an operator
+        // upgrade.
         assert_eq!(digest(&json!({"image": "quorate:0.1.0"})).len(), 16);
     }
 }

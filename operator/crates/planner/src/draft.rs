@@ -38,8 +38,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Puts in a step. A disruptive one is left out while anything else is to be done first: objects and housekeeping
-    /// always come to an end, and a disruption stands alone in its plan (INV-O2).
+    /// Puts in a step. A disruptive one is left out while anything else is to be done first:
+    /// objects and housekeeping always come to an end, and a disruption stands alone in its plan
+    /// (INV-O2).
     pub(crate) fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
@@ -89,8 +90,8 @@ impl<'a> Draft<'a> {
         );
     }
 
-    /// Puts in an object where the observed one differs (INV-O4). An object of that name that is not ours is left
-    /// alone, and one that is going away is waited for.
+    /// Puts in an object where the observed one differs (INV-O4). An object of that name that is
+    /// not ours is left alone, and one that is going away is waited for.
     fn contribute<T: Serialize>(
         &mut self,
         mut built: T,
@@ -114,7 +115,8 @@ impl<'a> Draft<'a> {
             self.wait(
                 Reason::NameTaken,
                 format!(
-                    "{} {} exists and belongs to somebody else; delete it, or give this StoreCluster another name",
+                    "{} {} exists and belongs to somebody else; delete it, or give this \
+                        StoreCluster another name",
                     object.kind(),
                     object.name()
                 ),

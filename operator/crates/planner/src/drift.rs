@@ -1,15 +1,17 @@
 //! Drift: whether an observed object still says everything that we built into it.
 //!
-//! The API server adds defaults and others add fields, so that equality is not the question. An object has drifted
-//! when a field that we set has another value, or when what we last built (an annotation) is not what we would build
-//! now, which is how a field that we set no more is noticed. The comparison follows the merge rules of server-side
-//! apply (KEP-555): lists with keys are compared by key, since entries of other owners survive our apply and must not
-//! make us apply for ever (INV-O4); atomic lists and maps are compared whole.
+//! The API server adds defaults and others add fields, so that equality is not the question. An
+//! object has drifted when a field that we set has another value, or when what we last built (an
+//! annotation) is not what we would build now, which is how a field that we set no more is noticed.
+//! The comparison follows the merge rules of server-side apply (KEP-555): lists with keys are
+//! compared by key, since entries of other owners survive our apply and must not make us apply for
+//! ever (INV-O4); atomic lists and maps are compared whole.
 
 use crate::quantity;
 use k8s_openapi::serde_json::{Map, Value};
 
-/// Whether the observed object differs from the built one in anything that an apply of ours would change.
+/// Whether the observed object differs from the built one in anything that an apply of ours would
+/// change.
 #[must_use]
 pub fn drifted(built: &Value, observed: &Value) -> bool {
     !says(None, built, observed)
@@ -60,7 +62,8 @@ fn says(field: Option<&str>, built: &Value, observed: &Value) -> bool {
     }
 }
 
-/// A map of strings, as label selectors are; `selector` of a StatefulSet is an object with `matchLabels` instead.
+/// A map of strings, as label selectors are; `selector` of a StatefulSet is an object with
+/// `matchLabels` instead.
 fn is_flat(map: &Map<String, Value>) -> bool {
     map.values().all(Value::is_string)
 }

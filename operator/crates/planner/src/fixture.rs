@@ -1,4 +1,5 @@
-//! Fixtures of the tests: a spec, an observation, and a stage on which plans are carried out to the letter.
+//! Fixtures of the tests: a spec, an observation, and a stage on which plans are carried out to the
+//! letter.
 
 use crate::action::{Action, Exactly, Expect, Object};
 use crate::desired::{Defaults, Desired};
@@ -67,7 +68,8 @@ pub(crate) fn fresh() -> Observed {
     }
 }
 
-/// A stage: a spec and a world in which everything that is asked for happens at once and nothing else does.
+/// A stage: a spec and a world in which everything that is asked for happens at once and nothing
+/// else does.
 pub(crate) struct Stage {
     pub(crate) cluster: StoreCluster,
     pub(crate) observed: Observed,

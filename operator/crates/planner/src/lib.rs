@@ -2,42 +2,48 @@
 //!
 //! # What this room is
 //!
-//! Everything that decides what shall happen to a cluster is here; everything that asks or acts is in the operator's
-//! shell. The shell observes ([`Observed`]), validates the spec ([`Desired::validate`]), plans ([`plan()`]), checks
-//! ([`check()`]) and executes, and then starts anew. Nothing is carried over from one plan to the next except what the
-//! plan itself puts into the status: the memory ([`quorate_crds::StoreClusterStatus`]), which is written before the act
+//! Everything that decides what shall happen to a cluster is here; everything that asks or acts is
+//! in the operator's shell. The shell observes ([`Observed`]), validates the spec
+//! ([`Desired::validate`]), plans ([`plan()`]), checks ([`check()`]) and executes, and then starts
+//! anew. Nothing is carried over from one plan to the next except what the plan itself puts into
+//! the status: the memory ([`quorate_crds::StoreClusterStatus`]), which is written before the act
 //! that it announces. A crash at any point therefore leaves a world that the next plan understands.
 //!
 //! # How a plan comes about
 //!
-//! `plan.rs` holds the order: deleted? paused? finalizer? earlier volumes? formed? then the roster, one membership step,
-//! the declarative children. Each concern is one file under `steps/`; each child one pure builder under `objects/`. A
-//! step reads the world through `world.rs`, changes the next memory, and puts objects, actions, reasons and events into
-//! a `draft.rs`. `report.rs` and `conditions.rs` turn the draft into what people see. `check.rs` knows none of that: it
-//! reads a finished plan and refuses it if it breaks a law.
+//! `plan.rs` holds the order: deleted? paused? finalizer? earlier volumes? formed? then the roster,
+//! one membership step, the declarative children. Each concern is one file under `steps/`; each
+//! child one pure builder under `objects/`. A step reads the world through `world.rs`, changes the
+//! next memory, and puts objects, actions, reasons and events into a `draft.rs`. `report.rs` and
+//! `conditions.rs` turn the draft into what people see. `check.rs` knows none of that: it reads a
+//! finished plan and refuses it if it breaks a law.
 //!
 //! # Invariants (architecture §4)
 //!
-//! * **INV-O1** From three voters up, a plan never takes reachable voters below a quorum. Hibernation and teardown are
-//!   the listed exceptions in this version.
-//! * **INV-O2** At most one disruption, and it is then the only action of its plan; none while another voter is unwell.
-//! * **INV-O3** Data of a current member are never deleted. Current means: listed by the store, or not known not to be.
+//! * **INV-O1** From three voters up, a plan never takes reachable voters below a quorum.
+//!   Hibernation and teardown are the listed exceptions in this version.
+//! * **INV-O2** At most one disruption, and it is then the only action of its plan; none while
+//!   another voter is unwell.
+//! * **INV-O3** Data of a current member are never deleted. Current means: listed by the store, or
+//!   not known not to be.
 //! * **INV-O4** A converged world plans nothing: no object, no action, no status write, no event.
-//! * **INV-O5** An empty directory never forms a cluster: one Job forms, before the cluster id is latched, on the seed's
-//!   claim; serving pods carry join flags and no others.
+//! * **INV-O5** An empty directory never forms a cluster: one Job forms, before the cluster id is
+//!   latched, on the seed's claim; serving pods carry join flags and no others.
 //!
 //! # What it does not know
 //!
-//! No clock (`now` is an input), no network, no files, no randomness, no keys. It does not know how an observation was
-//! made or how an action is carried out, only what must hold for it ([`Action`] carries UID, resourceVersion, member
-//! id). That something could not be observed is data ([`Membership::Unreachable`]), and absence of evidence never
-//! shrinks anything: only a member list that a quorum confirmed changes the memory of who is a member.
+//! No clock (`now` is an input), no network, no files, no randomness, no keys. It does not know how
+//! an observation was made or how an action is carried out, only what must hold for it ([`Action`]
+//! carries UID, resourceVersion, member id). That something could not be observed is data
+//! ([`Membership::Unreachable`]), and absence of evidence never shrinks anything: only a member
+//! list that a quorum confirmed changes the memory of who is a member.
 //!
 //! # What was left out
 //!
-//! Healing beyond bringing back what was deleted, upgrades and restarts, snapshots and restore, certificates. A changed
-//! version, image, option or resource reaches the templates and is reported as RestartPending. The order in `plan.rs`
-//! has room for them where the design puts them: after "finish what was started", before the membership steps.
+//! Healing beyond bringing back what was deleted, upgrades and restarts, snapshots and restore,
+//! certificates. A changed version, image, option or resource reaches the templates and is reported
+//! as RestartPending. The order in `plan.rs` has room for them where the design puts them: after
+//! "finish what was started", before the membership steps.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod action;

@@ -2,33 +2,37 @@
 
 use std::time::Duration;
 
-/// When to look again while something is under way or waits. Members are not watched, they are asked; half a second
-/// keeps status within the second or two that people are promised.
+/// When to look again while something is under way or waits. Members are not watched, they are
+/// asked; half a second keeps status within the second or two that people are promised.
 pub const LOOK_AGAIN_BUSY: Duration = Duration::from_millis(500);
 
-/// When to look again when all is as wanted: a leader that moved or a member that died is reported within this time
-/// even if no object of Kubernetes shows it.
+/// When to look again when all is as wanted: a leader that moved or a member that died is reported
+/// within this time even if no object of Kubernetes shows it.
 pub const LOOK_AGAIN_STEADY: Duration = Duration::from_millis(1500);
 
-/// How many entries a learner may be behind the leader and still be promoted. The two indexes are read at different
-/// moments, so that a busy store shows a gap of some hundred entries even for a member in step; the store itself
-/// refuses a learner that is too far behind, and 5000 is the gap at which it refuses proposals.
+/// How many entries a learner may be behind the leader and still be promoted. The two indexes are
+/// read at different moments, so that a busy store shows a gap of some hundred entries even for a
+/// member in step; the store itself refuses a learner that is too far behind, and 5000 is the gap
+/// at which it refuses proposals.
 pub const PROMOTION_GAP: u64 = 5000;
 
-/// How long a voter must have been unreachable before a scale-in prefers it to the member of the highest ordinal.
-/// Longer than a restart or a drained pod's move takes, so that a flap never chooses the victim.
+/// How long a voter must have been unreachable before a scale-in prefers it to the member of the
+/// highest ordinal. Longer than a restart or a drained pod's move takes, so that a flap never
+/// chooses the victim.
 pub const LONG_UNREACHABLE: Duration = Duration::from_secs(60);
 
-/// How long a member may take to stop, in seconds: hand over leadership, drain connections, flush (`docs/contract.md`).
+/// How long a member may take to stop, in seconds: hand over leadership, drain connections, flush
+/// (`docs/contract.md`).
 pub const GRACE_SECONDS: i64 = 30;
 
-/// How often the formation Job tries again before it counts as failed: image pulls and mounts do not count as
-/// failures, so that these are crashes of `prepare form` itself.
+/// How often the formation Job tries again before it counts as failed: image pulls and mounts do
+/// not count as failures, so that these are crashes of `prepare form` itself.
 pub const FORMATION_TRIES: i32 = 6;
 
-/// Seconds that a member may take from start to `/livez`, at one probe a second: replay of the log, or a joiner that
-/// waits for its peers.
+/// Seconds that a member may take from start to `/livez`, at one probe a second: replay of the log,
+/// or a joiner that waits for its peers.
 pub const STARTUP_PROBES: i32 = 600;
 
-/// Longest text of a message from outside (termination messages, errors) that is carried into a condition.
+/// Longest text of a message from outside (termination messages, errors) that is carried into a
+/// condition.
 pub const FOREIGN_TEXT_MAX: usize = 256;

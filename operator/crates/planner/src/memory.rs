@@ -1,7 +1,9 @@
-//! Memory: what the operator must remember between two plans, read from status and written back to it.
+//! Memory: what the operator must remember between two plans, read from status and written back to
+//! it.
 //!
-//! It is input of every plan and is written, with a resourceVersion precondition, before the act that it announces. A
-//! crash between the writing and the act leaves an announcement that the next plan carries out or takes back.
+//! It is input of every plan and is written, with a resourceVersion precondition, before the act
+//! that it announces. A crash between the writing and the act leaves an announcement that the next
+//! plan carries out or takes back.
 
 use crate::naming::{ClusterName, hex, parse_hex};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -1,4 +1,5 @@
-//! The names of everything: children, members, URLs. Pure functions of cluster, ordinal and incarnation.
+//! The names of everything: children, members, URLs. Pure functions of cluster, ordinal and
+//! incarnation.
 
 /// Port on which members serve clients, health and metrics.
 pub const CLIENT_PORT: i32 = 2379;
@@ -87,7 +88,8 @@ impl ClusterName {
         format!("http://{}:{CLIENT_PORT}", self.host(ordinal))
     }
 
-    /// The ordinal that a peer URL of this cluster belongs to; `None` for a URL that is not of our making.
+    /// The ordinal that a peer URL of this cluster belongs to; `None` for a URL that is not of our
+    /// making.
     #[must_use]
     pub fn ordinal_of_peer_url(&self, url: &str) -> Option<i32> {
         let host = url.strip_prefix("http://")?.strip_suffix(&format!(":{PEER_PORT}"))?;
@@ -98,7 +100,8 @@ impl ClusterName {
     }
 }
 
-/// An id of the store as status and annotations show it: lower-case hexadecimal without leading zeros, as etcdctl does.
+/// An id of the store as status and annotations show it: lower-case hexadecimal without leading
+/// zeros, as etcdctl does.
 #[must_use]
 pub fn hex(id: u64) -> String {
     format!("{id:x}")

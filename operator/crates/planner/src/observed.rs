@@ -10,16 +10,17 @@ use std::collections::BTreeMap;
 
 /// The world as one observation found it.
 ///
-/// The shell fills it: children by the label `quorate.dev/cluster=<name>` in the cluster's namespace, whoever owns
-/// them (the planner compares owners), members by asking them. What could not be observed is data: see
-/// [`Membership::Unreachable`] and [`MemberView::Unreachable`].
+/// The shell fills it: children by the label `quorate.dev/cluster=<name>` in the cluster's
+/// namespace, whoever owns them (the planner compares owners), members by asking them. What could
+/// not be observed is data: see [`Membership::Unreachable`] and [`MemberView::Unreachable`].
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// The time of the observation.
     pub now: Timestamp,
     /// What is known of the StoreCluster object itself, apart from its spec.
     pub cluster: ClusterFacts,
-    /// Its status as stored: memory of the operator and the conditions as last reported. Default when absent.
+    /// Its status as stored: memory of the operator and the conditions as last reported. Default
+    /// when absent.
     pub status: StoreClusterStatus,
     /// StatefulSets labelled with the cluster's name.
     pub stateful_sets: Vec<StatefulSet>,
@@ -35,7 +36,8 @@ pub struct Observed {
     pub jobs: Vec<Job>,
     /// What the store says about its membership.
     pub membership: Membership,
-    /// What each member says about itself, by member id. A member without an entry counts as unreachable.
+    /// What each member says about itself, by member id. A member without an entry counts as
+    /// unreachable.
     pub members: BTreeMap<u64, MemberView>,
 }
 

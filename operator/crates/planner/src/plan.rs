@@ -15,10 +15,12 @@ use crate::world::{World, exactly, owned_by};
 use quorate_crds::StoreClusterStatus;
 use std::time::Duration;
 
-/// What shall happen next. The executor goes through it in this order and stops at the first failure; the next
-/// observation starts anew, so that nothing has to be remembered between the steps.
+/// What shall happen next. The executor goes through it in this order and stops at the first
+/// failure; the next observation starts anew, so that nothing has to be remembered between the
+/// steps.
 ///
-/// 1. `status`, if any: replace the status, with the observed resourceVersion. This is the operator's memory, written
+/// 1. `status`, if any: replace the status, with the observed resourceVersion. This is the
+///    operator's memory, written
 ///    before the act. On a conflict nothing else of the plan is done.
 /// 2. `events`: published, best effort.
 /// 3. `objects`, in order.
@@ -64,8 +66,8 @@ pub struct Event {
 
 /// Decides what happens next, from what is wanted and what was seen, and from nothing else.
 ///
-/// The order is fixed (architecture §5): deleted? paused? finalizer? earlier volumes? formed? then the roster, the
-/// declarative children, and one membership step, removal before addition.
+/// The order is fixed (architecture §5): deleted? paused? finalizer? earlier volumes? formed? then
+/// the roster, the declarative children, and one membership step, removal before addition.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let world = World { desired, observed };
@@ -86,7 +88,8 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         objects: draft.objects,
         actions: draft.actions,
         waiting: draft.waiting,
-        // Events tell of changes of the status; a plan that changes nothing of it has nothing to tell.
+        // Events tell of changes of the status; a plan that changes nothing of it has nothing to
+        // tell.
         events: if changed { draft.events } else { Vec::new() },
         look_again: if busy { LOOK_AGAIN_BUSY } else { LOOK_AGAIN_STEADY },
     }
@@ -123,7 +126,8 @@ fn steps(draft: &mut Draft<'_>) {
     }
 }
 
-/// Decides for a spec that cannot be served: reports, and lets a deletion go on with all claims kept.
+/// Decides for a spec that cannot be served: reports, and lets a deletion go on with all claims
+/// kept.
 #[must_use]
 pub fn plan_invalid(invalid: &Invalid, observed: &Observed) -> Plan {
     stand_still("InvalidSpec", Reason::InvalidSpec, &invalid.0, observed)

@@ -1,6 +1,7 @@
 //! Quantity: Kubernetes' numbers with suffixes, compared by value ("1Gi" is "1024Mi").
 
-/// The value in billionths, exact; `None` for a text that is no quantity (grammar: resource.Quantity of apimachinery).
+/// The value in billionths, exact; `None` for a text that is no quantity (grammar:
+/// resource.Quantity of apimachinery).
 #[must_use]
 pub fn parse(text: &str) -> Option<i128> {
     let split = text

@@ -52,7 +52,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether nothing changes until a person does something, so that there is no hurry to look again.
+    /// Whether nothing changes until a person does something, so that there is no hurry to look
+    /// again.
     #[must_use]
     pub fn waits_for_a_person(self) -> bool {
         match self {
@@ -122,7 +123,8 @@ impl fmt::Display for Reason {
 pub struct Waiting {
     /// Why.
     pub reason: Reason,
-    /// One sentence for people: what happened, what it means, what to do. No times, no ports: it goes into a condition.
+    /// One sentence for people: what happened, what it means, what to do. No times, no ports: it
+    /// goes into a condition.
     pub message: String,
 }
 

@@ -50,7 +50,8 @@ fn count<'a>(members: impl Iterator<Item = &'a MemberStatus>) -> i32 {
     i32::try_from(members.count()).unwrap_or(i32::MAX)
 }
 
-/// What a member's pod tells: where it is, whether it is ready, and the verdict of its server if it gave one.
+/// What a member's pod tells: where it is, whether it is ready, and the verdict of its server if it
+/// gave one.
 fn look_at_pod(world: &World<'_>, member: &mut MemberStatus) {
     let Some(pod) = world.pod(member.ordinal) else {
         member.ready = false;
@@ -93,8 +94,8 @@ fn lowest_version(world: &World<'_>) -> Option<String> {
         .min_by_key(|version| numbers(version))
 }
 
-/// Events of conditions that turned. A condition that was never reported has not turned, unless it holds now and is one
-/// that a person should hear of.
+/// Events of conditions that turned. A condition that was never reported has not turned, unless it
+/// holds now and is one that a person should hear of.
 pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event> {
     let mut events = Vec::new();
     for finding in findings {

@@ -6,8 +6,8 @@ use crate::quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use quorate_crds::{RetentionPolicy, StoreCluster, StoreClusterSpec, limits};
 
-/// Checks and fills in. CEL has refused most of this at admission; a StoreCluster that was stored before a rule existed
-/// is the reason to look again.
+/// Checks and fills in. CEL has refused most of this at admission; a StoreCluster that was stored
+/// before a rule existed is the reason to look again.
 pub(crate) fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<Desired, Invalid> {
     let spec = &cluster.spec;
     let name = ClusterName {
@@ -54,7 +54,8 @@ fn check_name(name: &ClusterName) -> Result<(), Invalid> {
     let begins = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
     if !plain || !begins || text.ends_with('-') || text.len() > limits::NAME_MAX {
         return Err(Invalid(format!(
-            "the name {text:?} cannot name Services and claims; use at most {} lower-case letters, digits and dashes, \
+            "the name {text:?} cannot name Services and claims; use at most {} lower-case \
+             letters, digits and dashes, \
              beginning with a letter, in a new StoreCluster",
             limits::NAME_MAX
         )));
@@ -65,7 +66,8 @@ fn check_name(name: &ClusterName) -> Result<(), Invalid> {
 fn check_spec(spec: &StoreClusterSpec) -> Result<(), Invalid> {
     if spec.replicas < 1 || spec.replicas > limits::REPLICAS_MAX {
         return Err(Invalid(format!(
-            "replicas is {}; set it between 1 and {}, or set hibernated: true to stop the cluster and keep its data",
+            "replicas is {}; set it between 1 and {}, or set hibernated: true to stop the \
+                cluster and keep its data",
             spec.replicas,
             limits::REPLICAS_MAX
         )));
@@ -78,7 +80,8 @@ fn check_spec(spec: &StoreClusterSpec) -> Result<(), Invalid> {
     }
     if let Some(variable) = spec.env.iter().find(|variable| variable.name.starts_with("ETCD_")) {
         return Err(Invalid(format!(
-            "env sets {}, which the server would read as one of its options; set it in spec.options",
+            "env sets {}, which the server would read as one of its options; set it in \
+                spec.options",
             variable.name
         )));
     }

@@ -1,4 +1,5 @@
-//! World: Observed as the steps ask about it: children by name and owner, members by ordinal, who leads, who is well.
+//! World: Observed as the steps ask about it: children by name and owner, members by ordinal, who
+//! leads, who is well.
 
 use crate::action::Exactly;
 use crate::desired::Desired;
@@ -211,7 +212,8 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// The last termination message of a pod's server container: the server's own verdict (`docs/contract.md`).
+/// The last termination message of a pod's server container: the server's own verdict
+/// (`docs/contract.md`).
 #[must_use]
 pub(crate) fn termination_message(pod: &Pod) -> Option<&str> {
     let status = pod.status.as_ref()?.container_statuses.as_ref()?;

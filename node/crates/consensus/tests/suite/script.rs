@@ -351,7 +351,8 @@ fn status(cluster: &mut Cluster, id: MemberId) {
         consensus.last_index(),
         print::configuration(consensus.configuration()),
     )];
-    for view in consensus.progress() {
+    // The first line says how far the leader itself is.
+    for view in consensus.progress().into_iter().filter(|view| view.member != id) {
         let learner = if view.learner { ", learner" } else { "" };
         let silent = if view.active { "" } else { ", silent" };
         lines.push(format!("  {} holds {}{learner}{silent}", view.member, view.matched));

@@ -6,9 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::names;
 
-/// A budget that keeps `min_available` voters. It counts pods labelled as voters and no others: a learner that is
-/// evicted costs no quorum and a learner that is ready must not stand in for a voter. Unready pods may always be evicted
-/// (KEP-3017), or one broken member would block every drain.
+/// A budget that keeps `min_available` voters. It counts pods labelled as voters and no others: a
+/// learner that is evicted costs no quorum and a learner that is ready must not stand in for a
+/// voter. Unready pods may always be evicted (KEP-3017), or one broken member would block every
+/// drain.
 #[must_use]
 pub fn voters(owner: &Owner<'_>, min_available: i32) -> PodDisruptionBudget {
     let mut selector = owner.member_selector();

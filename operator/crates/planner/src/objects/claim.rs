@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{
 use quorate_crds::names;
 use std::collections::BTreeMap;
 
-/// A new claim. It has no owner reference: what becomes of it is decided by the retention policy, never by garbage
-/// collection.
+/// A new claim. It has no owner reference: what becomes of it is decided by the retention policy,
+/// never by garbage collection.
 #[must_use]
 pub fn claim(
     owner: &Owner<'_>,

@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use quorate_crds::names;
 use std::collections::BTreeMap;
 
-/// The Job. It has the set's scheduling, because under WaitForFirstConsumer it is the Job's pod that picks the node of
-/// the seed's volume. `prepare form` refuses a directory that holds another token's data and succeeds again on its own,
-/// so that the Job may run more than once.
+/// The Job. It has the set's scheduling, because under WaitForFirstConsumer it is the Job's pod
+/// that picks the node of the seed's volume. `prepare form` refuses a directory that holds another
+/// token's data and succeeds again on its own, so that the Job may run more than once.
 #[must_use]
 pub fn form(
     owner: &Owner<'_>,

@@ -1,4 +1,5 @@
-//! What the pods of members and of the formation Job have in common: security, scheduling, the volume, the container.
+//! What the pods of members and of the formation Job have in common: security, scheduling, the
+//! volume, the container.
 
 use crate::desired::Desired;
 use crate::digest::digest;
@@ -18,8 +19,9 @@ use std::collections::BTreeMap;
 /// The user and group that the server runs as: `nonroot` of the usual minimal images.
 const NONROOT: i64 = 65532;
 
-/// Fingerprint of the settings that take a restart to change. Only what the user asked for goes in: a template that an
-/// operator upgrade alone has changed waits for the next restart and pends nothing.
+/// Fingerprint of the settings that take a restart to change. Only what the user asked for goes in:
+/// a template that an operator upgrade alone has changed waits for the next restart and pends
+/// nothing.
 #[must_use]
 pub fn settings_digest(desired: &Desired) -> String {
     digest(&json!({
@@ -36,7 +38,8 @@ pub fn settings_digest(desired: &Desired) -> String {
     }))
 }
 
-/// The pod around one container that works on one claim, under the "restricted" pod security standard.
+/// The pod around one container that works on one claim, under the "restricted" pod security
+/// standard.
 #[must_use]
 pub fn spec(owner: &Owner<'_>, desired: &Desired, claim: &str, container: Container) -> PodSpec {
     PodSpec {

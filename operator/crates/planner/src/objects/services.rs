@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::names;
 
-/// The headless Service. It publishes addresses of pods that are not ready, because members find each other through it
-/// before any of them can be ready.
+/// The headless Service. It publishes addresses of pods that are not ready, because members find
+/// each other through it before any of them can be ready.
 #[must_use]
 pub fn peers(owner: &Owner<'_>) -> Service {
     Service {
@@ -25,7 +25,8 @@ pub fn peers(owner: &Owner<'_>) -> Service {
     }
 }
 
-/// The Service of the clients: ready pods of the current incarnation, so that a restore can switch all clients at once.
+/// The Service of the clients: ready pods of the current incarnation, so that a restore can switch
+/// all clients at once.
 #[must_use]
 pub fn clients(owner: &Owner<'_>, desired: &Desired, incarnation: i64) -> Service {
     let mut labels = desired.service_labels.clone();

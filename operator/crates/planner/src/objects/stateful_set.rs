@@ -1,4 +1,5 @@
-//! The StatefulSet of one member: replicas 0 or 1, OnDelete, Parallel, and nothing in it that depends on membership.
+//! The StatefulSet of one member: replicas 0 or 1, OnDelete, Parallel, and nothing in it that
+//! depends on membership.
 
 use crate::desired::Desired;
 use crate::limits::STARTUP_PROBES;
@@ -42,7 +43,8 @@ pub fn member(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Stateful
             service_name: Some(owner.name.peer_service()),
             selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             pod_management_policy: Some("Parallel".to_owned()),
-            // Nothing is restarted because a template changed; what restarts a member is a decision of the planner.
+            // Nothing is restarted because a template changed; what restarts a member is a decision
+            // of the planner.
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".to_owned()),
                 ..StatefulSetUpdateStrategy::default()
@@ -90,7 +92,7 @@ fn container(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Container
         format!("--initial-advertise-peer-urls={}", name.peer_url(seat.ordinal)),
         "--initial-cluster-state=existing".to_owned(),
         format!("--join-cluster-id={}", hex(seat.cluster_id)),
-        format!("--join-peers={}:{PEER_PORT}", name.peer_domain()),
+        format!("--join-peers=http://{}:{PEER_PORT}", name.peer_domain()),
     ];
     args.extend(desired.options.flags());
     Container {

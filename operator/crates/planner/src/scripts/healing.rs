@@ -1,4 +1,5 @@
-//! Children deleted and edited, pods lost, settings changed: what is brought back, and what is only told.
+//! Children deleted and edited, pods lost, settings changed: what is brought back, and what is only
+//! told.
 
 use crate::fixture::{Stage, long_ago, terminated, told};
 use k8s_openapi::api::core::v1::PodStatus;

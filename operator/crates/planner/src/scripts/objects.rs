@@ -1,4 +1,5 @@
-//! Golden YAML of the children. `UPDATE_GOLDEN=1 cargo test -p quorate-planner golden` writes it anew.
+//! Golden YAML of the children. `UPDATE_GOLDEN=1 cargo test -p quorate-planner golden` writes it
+//! anew.
 
 use crate::desired::Desired;
 use crate::fixture;

@@ -1,4 +1,5 @@
-//! Children: the declarative objects of a formed cluster, contributed where they differ, and the labels of its pods.
+//! Children: the declarative objects of a formed cluster, contributed where they differ, and the
+//! labels of its pods.
 
 use crate::action::Action;
 use crate::draft::Draft;
@@ -48,8 +49,8 @@ fn serve(draft: &mut Draft<'_>, member: &MemberStatus, cluster_id: u64) {
     }
 }
 
-/// How many voters the budget must keep: raised before a promotion, lowered after a removal. `None` below three voters,
-/// where any budget would either forbid every drain or protect nothing.
+/// How many voters the budget must keep: raised before a promotion, lowered after a removal. `None`
+/// below three voters, where any budget would either forbid every drain or protect nothing.
 pub(crate) fn wanted_budget(draft: &Draft<'_>) -> Option<i32> {
     let voters = draft.memory.voters().count();
     let joining = draft.memory.operation.as_ref().is_some_and(|operation| {
@@ -90,10 +91,12 @@ fn guard_voters(draft: &mut Draft<'_>) {
     }
 }
 
-/// Once the id is latched the Job has done its work, and no Job of ours must ever run on the seed's claim again.
+/// Once the id is latched the Job has done its work, and no Job of ours must ever run on the seed's
+/// claim again.
 fn forget_formation_job(draft: &mut Draft<'_>) {
     let world = draft.world;
-    // Only a latch that is stored counts: the plan that latches must be able to fail and be made again.
+    // Only a latch that is stored counts: the plan that latches must be able to fail and be made
+    // again.
     if world.observed.status.cluster_id.is_none() {
         return;
     }

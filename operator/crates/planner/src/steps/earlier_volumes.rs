@@ -1,7 +1,8 @@
 //! Earlier volumes: claims of an earlier cluster of this name, found before anything was formed.
 //!
-//! Forming beside them would leave data that looks current and is not; using them unasked could serve data that
-//! somebody thought deleted. So a person decides, by the annotation `quorate.dev/earlier-volumes: adopt | discard`.
+//! Forming beside them would leave data that looks current and is not; using them unasked could
+//! serve data that somebody thought deleted. So a person decides, by the annotation
+//! `quorate.dev/earlier-volumes: adopt | discard`.
 
 use crate::action::Action;
 use crate::draft::Draft;
@@ -23,7 +24,8 @@ pub(crate) fn step(draft: &mut Draft<'_>) -> bool {
     if claims.is_empty() {
         draft.wait(
             Reason::ClaimTerminating,
-            "volumes of an earlier cluster of this name are being deleted; the cluster forms when they are gone",
+            "volumes of an earlier cluster of this name are being deleted; the cluster forms \
+                when they are gone",
         );
         return false;
     }
@@ -51,7 +53,12 @@ pub(crate) fn step(draft: &mut Draft<'_>) -> bool {
             Err(problem) => {
                 draft.wait(
                     Reason::EarlierVolumesFound,
-                    format!("the volumes of an earlier cluster cannot be adopted: {problem}; discard them with kubectl annotate storecluster NAME {}=discard --overwrite, or put them right", names::ANNOTATION_EARLIER_VOLUMES),
+                    format!(
+                        "the volumes of an earlier cluster cannot be adopted: {problem}; \
+                        discard them with kubectl annotate storecluster NAME {}=discard \
+                        --overwrite, or put them right",
+                        names::ANNOTATION_EARLIER_VOLUMES
+                    ),
                 );
                 false
             }
@@ -62,7 +69,9 @@ pub(crate) fn step(draft: &mut Draft<'_>) -> bool {
             draft.wait(
                 Reason::EarlierVolumesFound,
                 format!(
-                    "claims of an earlier cluster of this name exist: {}; keep its data with kubectl annotate storecluster NAME {key}=adopt, or delete them with {key}=discard",
+                    "claims of an earlier cluster of this name exist: {}; keep its data with \
+                        kubectl annotate storecluster NAME {key}=adopt, or delete them with \
+                        {key}=discard",
                     found.join(", "),
                     key = names::ANNOTATION_EARLIER_VOLUMES
                 ),
@@ -117,7 +126,8 @@ fn adopt(draft: &Draft<'_>, claims: &[&PersistentVolumeClaim]) -> Result<Memory,
         let member = memory.members.get_mut(&ordinal).ok_or("the member was just inserted")?;
         member.id = Some(crate::naming::hex(member_id));
         member.claim_uid = claim.metadata.uid.clone();
-        // Voter or learner: the store says so once it runs. A voter at worst, so that nothing is risked meanwhile.
+        // Voter or learner: the store says so once it runs. A voter at worst, so that nothing is
+        // risked meanwhile.
         member.role = MemberRole::Voter;
         if let Some(token) = annotation(&claim.metadata, names::ANNOTATION_TOKEN) {
             memory.formation = Some(FormationStatus { token: token.to_owned(), ordinal });

@@ -1,4 +1,5 @@
-//! Formation, which happens once: memory, claim, Job, cluster id latched. Then never again (INV-O5).
+//! Formation, which happens once: memory, claim, Job, cluster id latched. Then never again
+//! (INV-O5).
 
 use crate::action::Action;
 use crate::draft::Draft;
@@ -32,7 +33,12 @@ pub(crate) fn step(draft: &mut Draft<'_>) {
     }
     let Some(formation) = draft.memory.formation.clone() else { return };
     let Some(seed) = draft.memory.members.get(&formation.ordinal).cloned() else {
-        draft.wait(Reason::MemoryUnreadable, "status.formation names a seed that status.members does not list; restore the status from a backup, or delete and create the StoreCluster");
+        draft.wait(
+            Reason::MemoryUnreadable,
+            "status.formation names a seed that status.members \
+            does not list; restore the status from a backup, or delete and create the \
+            StoreCluster",
+        );
         return;
     };
     if !claim_is_there(draft, formation.ordinal) {
@@ -54,7 +60,8 @@ pub(crate) fn step(draft: &mut Draft<'_>) {
     watch_job(draft, job, seed.ordinal);
 }
 
-/// The claim of a member that has never started: made if it is not there. Returns whether it can be used.
+/// The claim of a member that has never started: made if it is not there. Returns whether it can be
+/// used.
 pub(crate) fn claim_is_there(draft: &mut Draft<'_>, ordinal: i32) -> bool {
     let world = draft.world;
     let Some(member) = draft.memory.members.get(&ordinal).cloned() else { return false };
@@ -82,7 +89,14 @@ pub(crate) fn claim_is_there(draft: &mut Draft<'_>, ordinal: i32) -> bool {
             false
         }
         Some(found) if !world.owns_claim(found, Some(&member)) => {
-            draft.wait(Reason::NameTaken, format!("the claim {} exists and belongs to another cluster; delete it, or give this StoreCluster another name", member.claim));
+            draft.wait(
+                Reason::NameTaken,
+                format!(
+                    "the claim {} exists and belongs to another \
+                cluster; delete it, or give this StoreCluster another name",
+                    member.claim
+                ),
+            );
             false
         }
         Some(found) => {
@@ -122,7 +136,8 @@ fn watch_job(draft: &mut Draft<'_>, job: &Job, seed: i32) {
     if status.succeeded.unwrap_or(0) > 0 {
         match pods.iter().find_map(|pod| formed(pod)) {
             Some((cluster_id, member_id)) => latch(draft, seed, cluster_id, member_id),
-            // The message died with its pod. Run again: the same token succeeds on its own and says the same.
+            // The message died with its pod. Run again: the same token succeeds on its own and says
+            // the same.
             None => draft.act(Action::DeleteJob(exactly(&job.metadata))),
         }
         return;

@@ -1,4 +1,5 @@
-//! Mirror: the memory in the annotations of the claims, so that volumes that outlive their StoreCluster can be adopted.
+//! Mirror: the memory in the annotations of the claims, so that volumes that outlive their
+//! StoreCluster can be adopted.
 
 use crate::action::Action;
 use crate::draft::Draft;

@@ -1,5 +1,5 @@
-//! Roster: what the store lists, noted in the memory. Only a list that a quorum confirmed changes anything: absence of
-//! evidence never shrinks anything.
+//! Roster: what the store lists, noted in the memory. Only a list that a quorum confirmed changes
+//! anything: absence of evidence never shrinks anything.
 
 use crate::draft::Draft;
 use crate::naming::hex;
@@ -51,7 +51,11 @@ pub(crate) fn step(draft: &mut Draft<'_>, cluster_id: u64) -> Option<Roster> {
         let ids: Vec<_> = roster.foreign.iter().map(|seat| hex(seat.id)).collect();
         draft.wait(
             Reason::ForeignMember,
-            format!("the store lists members that the operator did not make: {}; remove them with etcdctl member remove, membership is left alone until then", ids.join(", ")),
+            format!(
+                "the store lists members that the operator did not make: {}; remove them \
+                with etcdctl member remove, membership is left alone until then",
+                ids.join(", ")
+            ),
         );
     }
     Some(roster)
@@ -63,7 +67,11 @@ fn explain(draft: &mut Draft<'_>, cluster_id: u64) {
             let listed = *listed;
             draft.wait(
                 Reason::ForeignCluster,
-                format!("the members say that they belong to cluster {listed:x}, but {cluster_id:x} was formed; nothing is changed until a person has looked at the volumes"),
+                format!(
+                    "the members say that they belong to cluster {listed:x}, but \
+                    {cluster_id:x} was formed; nothing is changed until a person has looked at \
+                    the volumes"
+                ),
             );
         }
         // Of a cluster that was stopped on purpose nobody expects an answer.
@@ -72,7 +80,10 @@ fn explain(draft: &mut Draft<'_>, cluster_id: u64) {
             let error = crate::reason::short(error);
             draft.wait(
                 Reason::MembershipUnknown,
-                format!("no quorum confirmed the list of members ({error}); membership is left alone until one does"),
+                format!(
+                    "no quorum confirmed the list of members ({error}); membership is left \
+                    alone until one does"
+                ),
             );
         }
         Membership::NotAsked => {

@@ -1,4 +1,5 @@
-//! Scale: which membership change comes next. One at a time; what was begun is finished or taken back first.
+//! Scale: which membership change comes next. One at a time; what was begun is finished or taken
+//! back first.
 
 use crate::action::Action;
 use crate::draft::Draft;
@@ -12,8 +13,8 @@ use quorate_crds::{MemberRole, OperationKind, names};
 
 /// The membership step of a formed cluster whose roster a quorum has confirmed.
 pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
-    // What is left of a removed member goes before anything else begins. That it was removed is in the memory since a
-    // quorum said so, hence nobody has to be asked again.
+    // What is left of a removed member goes before anything else begins. That it was removed is in
+    // the memory since a quorum said so, hence nobody has to be asked again.
     let removed = draft.memory.members.values().rev().find(|m| m.role == MemberRole::Removed);
     if let Some(ordinal) = removed.map(|member| member.ordinal) {
         draft.memory.begin(OperationKind::Leave, ordinal, draft.world.observed.now);
@@ -86,7 +87,8 @@ fn next(draft: &mut Draft<'_>, roster: &Roster, wanted: usize) -> Option<(Operat
         draft.memory.members.values().rev().find(|m| m.role == role).map(|m| m.ordinal)
     };
     if draft.memory.counted() > wanted {
-        // A member that the store does not list yet is the cheapest to lose: nothing has to be asked.
+        // A member that the store does not list yet is the cheapest to lose: nothing has to be
+        // asked.
         if let Some(pending) = with(draft, MemberRole::Pending) {
             if let Some(member) = draft.memory.members.get_mut(&pending) {
                 member.role = MemberRole::Removed;
@@ -110,8 +112,9 @@ fn next(draft: &mut Draft<'_>, roster: &Roster, wanted: usize) -> Option<(Operat
     None
 }
 
-/// Who leaves: a learner, else a voter that has long been unreachable, else the one of the highest ordinal. A voter that
-/// is down for a moment is not chosen for that, since a flap must not decide who goes.
+/// Who leaves: a learner, else a voter that has long been unreachable, else the one of the highest
+/// ordinal. A voter that is down for a moment is not chosen for that, since a flap must not decide
+/// who goes.
 fn victim(draft: &Draft<'_>, roster: &Roster) -> Option<i32> {
     let now = draft.world.observed.now;
     let long_gone = |id: u64| match draft.world.observed.members.get(&id) {
@@ -129,8 +132,9 @@ fn elapsed(since: Timestamp, now: Timestamp) -> std::time::Duration {
     std::time::Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
-/// Sets of this cluster that belong to no remembered member: left behind by a memory that somebody reset. With a
-/// confirmed roster in hand (which has put every listed member into the memory) nobody needs them.
+/// Sets of this cluster that belong to no remembered member: left behind by a memory that somebody
+/// reset. With a confirmed roster in hand (which has put every listed member into the memory)
+/// nobody needs them.
 fn drop_strays(draft: &mut Draft<'_>) {
     let world = draft.world;
     let incarnation = draft.memory.incarnation.to_string();

@@ -1,5 +1,5 @@
-//! Scale down: one member leaves. Leadership off it, out of the membership, its set deleted, its pod gone, its claim as
-//! the retention policy says.
+//! Scale down: one member leaves. Leadership off it, out of the membership, its set deleted, its
+//! pod gone, its claim as the retention policy says.
 
 use crate::action::Action;
 use crate::draft::Draft;
@@ -34,12 +34,15 @@ fn remove(draft: &mut Draft<'_>, roster: &Roster, ordinal: i32, seat: Seat) {
     if left == 0 || roster.reachable_without(Some(seat.id)) < quorum(left) {
         draft.wait(
             Reason::QuorumAtRisk,
-            format!("without {name} too few of the other voters could be reached; it leaves when they are back"),
+            format!(
+                "without {name} too few of the other voters could be reached; it leaves \
+                when they are back"
+            ),
         );
         return;
     }
-    // To take out a member that is gone disturbs nobody; to take out one that works while another does not would be a
-    // second disruption (INV-O2).
+    // To take out a member that is gone disturbs nobody; to take out one that works while another
+    // does not would be a second disruption (INV-O2).
     let ailing = roster.ailing_without(ordinal);
     if seat.reachable && !ailing.is_empty() {
         let names: Vec<_> = ailing.iter().map(|other| world.desired.name.member(*other)).collect();

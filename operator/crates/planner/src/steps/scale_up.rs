@@ -1,4 +1,5 @@
-//! Scale up: one new member, as a learner first. Memory, claim, entry in the store, set, caught up, budget, vote.
+//! Scale up: one new member, as a learner first. Memory, claim, entry in the store, set, caught up,
+//! budget, vote.
 
 use crate::action::Action;
 use crate::draft::Draft;
@@ -60,7 +61,10 @@ fn promote(draft: &mut Draft<'_>, roster: &Roster, ordinal: i32, seat: Seat, lea
     if reachable < quorum(voters) {
         draft.wait(
             Reason::QuorumAtRisk,
-            format!("with {name} there would be {voters} voters, of which too few can be reached; it is promoted when the others are back"),
+            format!(
+                "with {name} there would be {voters} voters, of which too few can be \
+                reached; it is promoted when the others are back"
+            ),
         );
         return;
     }

@@ -1,7 +1,8 @@
 //! Teardown: the StoreCluster is being deleted. Never needs a quorum, never asks a member.
 //!
-//! Sets first, then the pods must be gone (the fence: nobody writes any more), then the claims as the retention policy
-//! says, then the finalizer. Services, budget and Job go by their owner references.
+//! Sets first, then the pods must be gone (the fence: nobody writes any more), then the claims as
+//! the retention policy says, then the finalizer. Services, budget and Job go by their owner
+//! references.
 
 use crate::action::Action;
 use crate::draft::Draft;
@@ -33,7 +34,8 @@ pub(crate) fn step(draft: &mut Draft<'_>) {
             draft.act(Action::DeleteJob(exactly(&job.metadata)));
         }
     }
-    // Pods of ours are those that a set or a Job made; they are gone when nobody can write to a volume any more.
+    // Pods of ours are those that a set or a Job made; they are gone when nobody can write to a
+    // volume any more.
     let running = world.observed.pods.iter().any(|pod| pod.metadata.owner_references.is_some());
     if !sets.is_empty() || !jobs.is_empty() || running {
         draft.wait(Reason::Deleting, "the members are being stopped");

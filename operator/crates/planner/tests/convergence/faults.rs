@@ -30,7 +30,9 @@ pub(crate) type Counts = BTreeMap<&'static str, usize>;
 impl World {
     /// One random disturbance.
     pub(crate) fn disturb(&mut self, counts: &mut Counts) {
-        let kind = KINDS[self.random.below(KINDS.len())];
+        // Sizes change often: most of what the planner does follows from that.
+        let often = self.random.once_in(5);
+        let kind = if often { "scale" } else { KINDS[self.random.below(KINDS.len())] };
         // Rare things stay rare, so that worlds also get somewhere.
         let rare = ["all pods deleted", "hibernated", "paused", "deleted and created again"];
         if rare.contains(&kind) && !self.random.once_in(4) {

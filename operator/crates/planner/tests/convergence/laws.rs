@@ -1,4 +1,5 @@
-//! The laws, checked against the truth of the world (not against what the planner saw), by code of its own.
+//! The laws, checked against the truth of the world (not against what the planner saw), by code of
+//! its own.
 
 use crate::store::Disk;
 use crate::world::World;

@@ -1,8 +1,9 @@
-//! Convergence: random worlds with faults between any two steps; the laws hold at each, and when the faults end every
-//! world becomes what is wanted and stays so (after Anvil's eventually stable reconciliation, OSDI '24).
+//! Convergence: random worlds with faults between any two steps; the laws hold at each, and when
+//! the faults end every world becomes what is wanted and stays so (after Anvil's eventually stable
+//! reconciliation, OSDI '24).
 //!
-//! `QUORATE_CONVERGENCE_STEPS=1000000 cargo test -p quorate-planner --test convergence` makes a long run of it;
-//! `QUORATE_CONVERGENCE_SEED=n` begins at another seed.
+//! `QUORATE_CONVERGENCE_STEPS=1000000 cargo test -p quorate-planner --test convergence` makes a
+//! long run of it; `QUORATE_CONVERGENCE_SEED=n` begins at another seed.
 
 mod faults;
 mod laws;
@@ -12,7 +13,7 @@ mod store;
 mod world;
 
 use faults::{Counts, KINDS};
-use operator::Outcome;
+use operator::{ACTS, Outcome};
 use quorate_crds::{MemberRole, Storage, StoreCluster, StoreClusterSpec};
 use random::Random;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,7 @@ use world::{Children, World};
 /// Steps of the ordinary run. A step is one tick of the world and one reconcile.
 const STEPS: usize = 10_000;
 /// Steps with faults in one world.
-const TROUBLED: usize = 150;
+const TROUBLED: usize = 400;
 /// Steps within which a world must come to rest once the faults have ended.
 const PATIENCE: usize = 600;
 
@@ -51,6 +52,7 @@ fn new_world(seed: u64) -> World {
         crashed: BTreeMap::new(),
         unreachable_since: BTreeMap::new(),
         ever_removed: BTreeSet::new(),
+        acts: Counts::new(),
         faults: true,
         uids: 0,
     };
@@ -172,10 +174,13 @@ fn converged(world: &World, seed: u64) {
 fn live_through(seed: u64, counts: &mut Counts) -> usize {
     let mut world = new_world(seed);
     for _ in 0..TROUBLED {
-        if world.random.once_in(7) {
+        if world.random.once_in(10) {
             world.disturb(counts);
         }
         step(&mut world);
+    }
+    for (act, times) in std::mem::take(&mut world.acts) {
+        *counts.entry(act).or_default() += times;
     }
     let steps = calm(&mut world, seed);
     converged(&world, seed);
@@ -191,13 +196,16 @@ fn every_world_converges_and_breaks_no_law_on_the_way() {
     while steps < wanted {
         let life = AssertUnwindSafe(|| live_through(seed, &mut counts));
         steps += catch_unwind(life).unwrap_or_else(|_panic| {
-            panic!("seed {seed}: see above; QUORATE_CONVERGENCE_SEED={seed} QUORATE_CONVERGENCE_STEPS=1 replays it")
+            panic!(
+                "seed {seed}: see above; QUORATE_CONVERGENCE_SEED={seed} \
+                QUORATE_CONVERGENCE_STEPS=1 replays it"
+            )
         });
         seed += 1;
     }
     let replay = wanted <= 1;
     println!("{steps} steps in {} worlds: {counts:?}", seed - first);
-    for kind in KINDS {
+    for kind in KINDS.into_iter().chain(ACTS) {
         assert!(
             replay || counts.contains_key(kind),
             "{kind} never happened: the run showed nothing about it"

@@ -1,4 +1,5 @@
-//! The operator's shell in small: observe, plan, check, execute, with failures between any two steps.
+//! The operator's shell in small: observe, plan, check, execute, with failures between any two
+//! steps.
 
 use crate::laws;
 use crate::world::World;
@@ -6,6 +7,20 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use quorate_planner::{Action, Apply, Exactly, Expect, Object, Plan, Reason, check, plan};
+
+/// What the operator must have done in the midst of faults, or the run showed nothing about it.
+pub(crate) const ACTS: [&str; 10] = [
+    "add learner",
+    "promote",
+    "move leader",
+    "remove voter",
+    "remove learner",
+    "create job",
+    "delete claim",
+    "delete set",
+    "delete budget",
+    "remove finalizer",
+];
 
 /// How one reconcile ended.
 #[derive(PartialEq)]
@@ -38,7 +53,7 @@ impl World {
     }
 
     fn dies_here(&mut self) -> bool {
-        self.faults && self.random.once_in(12)
+        self.faults && self.random.once_in(16)
     }
 
     fn execute(&mut self, planned: &Plan) {
@@ -64,6 +79,7 @@ impl World {
                 return;
             }
             laws::before(self, action);
+            self.count(action);
             let repeated = self.faults && self.random.once_in(10);
             let done = self.act(action);
             if repeated {
@@ -72,6 +88,13 @@ impl World {
             if !done || self.cluster.is_none() {
                 return;
             }
+        }
+    }
+
+    fn count(&mut self, action: &Action) {
+        let line = action.to_string();
+        if let Some(act) = ACTS.into_iter().find(|act| self.faults && line.starts_with(act)) {
+            *self.acts.entry(act).or_default() += 1;
         }
     }
 

@@ -1,4 +1,5 @@
-//! The store's side of the world: disks, processes, membership, leadership. Ground truth, with no planner in it.
+//! The store's side of the world: disks, processes, membership, leadership. Ground truth, with no
+//! planner in it.
 
 use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,7 @@
-//! The Kubernetes side of the world: objects, controllers, nodes, the kubelet, in as few rules as the planner can tell.
+//! The Kubernetes side of the world: objects, controllers, nodes, the kubelet, in as few rules as
+//! the planner can tell.
 
+use crate::faults::Counts;
 use crate::random::Random;
 use crate::store::{Disk, Store};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -51,6 +53,8 @@ pub(crate) struct World {
     pub(crate) unreachable_since: BTreeMap<u64, i64>,
     /// Ordinals whose member was removed.
     pub(crate) ever_removed: BTreeSet<i32>,
+    /// What the operator did while there were faults, by kind.
+    pub(crate) acts: Counts,
     pub(crate) faults: bool,
     pub(crate) uids: u64,
 }
@@ -83,8 +87,8 @@ impl World {
         self.cluster.as_ref().and_then(|cluster| cluster.status.clone()).unwrap_or_default()
     }
 
-    /// What an observation finds. With `cached`, children may be those of some moments ago; the StoreCluster is read
-    /// live and first, the members last, as the shell does.
+    /// What an observation finds. With `cached`, children may be those of some moments ago; the
+    /// StoreCluster is read live and first, the members last, as the shell does.
     pub(crate) fn observe(&mut self, cached: bool) -> Observed {
         let cluster = self.cluster.clone().expect("observed only while it exists");
         let children = if cached && self.faults && self.random.once_in(4) {
