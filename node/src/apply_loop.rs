@@ -200,7 +200,8 @@ impl ApplyLoop {
 
     fn committed(&mut self, mut entries: Vec<Entry>, watches: &mut Watches) -> Result<(), Fatal> {
         while !entries.is_empty() {
-            let rest = if entries.len() > SLICE_MAX { entries.split_off(SLICE_MAX) } else { Vec::new() };
+            let rest =
+                if entries.len() > SLICE_MAX { entries.split_off(SLICE_MAX) } else { Vec::new() };
             self.slice(std::mem::replace(&mut entries, rest), watches)?;
         }
         Ok(())
@@ -284,7 +285,8 @@ impl ApplyLoop {
             return Ok(());
         }
         self.directory.lock().switch_generation(&generation, meta.clone(), true)?;
-        let mut machine = Machine::restore(&state, store).map_err(|error| crate::boot::unreadable_state(&error))?;
+        let mut machine = Machine::restore(&state, store)
+            .map_err(|error| crate::boot::unreadable_state(&error))?;
         let compacted = machine.compacted();
         machine.store_mut().compact(compacted);
         let compaction = machine.store_mut().compaction();
@@ -305,7 +307,11 @@ impl ApplyLoop {
     fn publish(&self) {
         let published = Published::of(&self.applier);
         let machine = self.applier.machine();
-        self.membership.publish_if_changed(&published.members, machine.members(), published.feature_level);
+        self.membership.publish_if_changed(
+            &published.members,
+            machine.members(),
+            published.feature_level,
+        );
         self.published.store(Arc::new(published));
     }
 
@@ -336,7 +342,10 @@ impl ApplyLoop {
                 }
             }
             WatchRequest::Resume(stream, watch_ids, next, answer) => {
-                let behind = watch_ids.into_iter().filter(|watch| !hub.resume(stream, *watch, next, now)).count();
+                let behind = watch_ids
+                    .into_iter()
+                    .filter(|watch| !hub.resume(stream, *watch, next, now))
+                    .count();
                 answer.send(behind > 0).ok();
             }
             WatchRequest::Close(stream) => {

@@ -41,7 +41,9 @@ impl Schedule {
     #[must_use]
     pub fn interval(&self) -> Duration {
         match self.mode {
-            AutoCompaction::Periodic(retention) => (retention.min(COMPACT_INTERVAL_MAX) / 10).min(NOTE_INTERVAL_MAX),
+            AutoCompaction::Periodic(retention) => {
+                (retention.min(COMPACT_INTERVAL_MAX) / 10).min(NOTE_INTERVAL_MAX)
+            }
             AutoCompaction::Revision(_) => REVISION_INTERVAL,
         }
     }
@@ -89,7 +91,9 @@ pub async fn run(handle: Handle, mode: AutoCompaction) {
                     info!(revision = target, "compacted automatically");
                 }
             }
-            Err(error) => warn!(revision = target, "automatic compaction failed, will try again: {error}"),
+            Err(error) => {
+                warn!(revision = target, "automatic compaction failed, will try again: {error}")
+            }
         }
     }
 }

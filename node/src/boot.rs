@@ -3,7 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use quorate_consensus::{MemberId, SnapshotMeta, Term};
-use quorate_machine::{ClusterId, FEATURE_LEVEL_KNOWN, FeatureLevel, Genesis, Machine, Member, State};
+use quorate_machine::{
+    ClusterId, FEATURE_LEVEL_KNOWN, FeatureLevel, Genesis, Machine, Member, State,
+};
 use quorate_storage::{
     directory::DataDirectory,
     disk::{Disk, FileSystem},
@@ -46,8 +48,10 @@ pub struct Booted {
 pub async fn boot(config: &Config, epoch_seed: u64) -> Result<Booted, Fatal> {
     let settings = WalSettings::new(epoch_seed);
     let directory = open(config, &settings).await?;
-    let rows = RowStore::open(Arc::new(FileSystem), directory.generation_path(), RowSettings::default())?;
-    let machine = Machine::restore(&rows.machine, rows.store).map_err(|error| unreadable_state(&error))?;
+    let rows =
+        RowStore::open(Arc::new(FileSystem), directory.generation_path(), RowSettings::default())?;
+    let machine =
+        Machine::restore(&rows.machine, rows.store).map_err(|error| unreadable_state(&error))?;
     assert!(
         machine.applied() == rows.at.index.0,
         "INV-S1: the machine stands at {}, its rows at {}",
@@ -66,7 +70,11 @@ pub async fn boot(config: &Config, epoch_seed: u64) -> Result<Booted, Fatal> {
 }
 
 /// Asks the peers that the flags name who else there is.
-async fn introductions(config: &Config, cluster: ClusterId, own: MemberId) -> Result<Vec<Member>, Fatal> {
+async fn introductions(
+    config: &Config,
+    cluster: ClusterId,
+    own: MemberId,
+) -> Result<Vec<Member>, Fatal> {
     let addresses = peer_addresses(&join_peers(config));
     let mut told = String::new();
     loop {
@@ -91,7 +99,9 @@ fn join_peers(config: &Config) -> Vec<String> {
     match &config.start {
         Start::New(initial) | Start::Existing(initial) => {
             let urls = initial.members.values().flatten();
-            urls.filter(|url| !config.advertise_peer_urls.contains(url)).map(ToString::to_string).collect()
+            urls.filter(|url| !config.advertise_peer_urls.contains(url))
+                .map(ToString::to_string)
+                .collect()
         }
         Start::Join { peers, .. } => peers.iter().map(ToString::to_string).collect(),
     }
@@ -118,7 +128,9 @@ async fn open(config: &Config, settings: &WalSettings) -> Result<DataDirectory, 
     match &config.start {
         Start::New(initial) => form_static(&disk, config, initial, settings)?,
         Start::Existing(_) => join(&disk, config, ClusterId(0), settings).await?,
-        Start::Join { cluster_id, .. } => join(&disk, config, ClusterId(*cluster_id), settings).await?,
+        Start::Join { cluster_id, .. } => {
+            join(&disk, config, ClusterId(*cluster_id), settings).await?
+        }
     }
     recovery::open(disk, data, &expected).map_err(open_fatal)
 }
@@ -188,7 +200,8 @@ fn found(
         .collect();
     let state = genesis_state(ClusterId(founding.cluster.0), members);
     let incarnation = rand::random_range(1..=u64::MAX);
-    prepare::form(disk, data, founding, member, incarnation, settings, state).map_err(prepare_fatal)?;
+    prepare::form(disk, data, founding, member, incarnation, settings, state)
+        .map_err(prepare_fatal)?;
     Ok(())
 }
 
@@ -228,10 +241,12 @@ async fn join(
     };
     info!(cluster = %format!("{:x}", cluster.0), %member, "joining a cluster");
     let incarnation = rand::random_range(1..=u64::MAX);
-    let nothing = Genesis { cluster, members: Vec::new(), feature_level: FeatureLevel(0), index: 0 };
+    let nothing =
+        Genesis { cluster, members: Vec::new(), feature_level: FeatureLevel(0), index: 0 };
     let state = State::of_genesis(nothing).encode();
     let cluster = quorate_storage::identity::ClusterId(cluster.0);
-    prepare::join(disk, &config.data_dir, cluster, member, incarnation, settings, state).map_err(prepare_fatal)?;
+    prepare::join(disk, &config.data_dir, cluster, member, incarnation, settings, state)
+        .map_err(prepare_fatal)?;
     Ok(())
 }
 
@@ -251,7 +266,8 @@ async fn ask_round(
     let known = membership::ask(addresses, cluster)
         .await
         .map_err(|error| JoinWait::NotYet(format!("no peer answers: {error:#}")))?;
-    let same = |urls: &[String]| urls.len() == own.len() && urls.iter().all(|url| own.contains(url));
+    let same =
+        |urls: &[String]| urls.len() == own.len() && urls.iter().all(|url| own.contains(url));
     let Some(entry) = known.members.iter().find(|member| same(&member.peer_ur_ls)) else {
         return Err(JoinWait::NotYet(format!(
             "cluster {:x} has no member with peer URLs {}: add it (`etcdctl member add`)",
@@ -287,6 +303,7 @@ fn prepare_fatal(error: PrepareError) -> Fatal {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn open_fatal(error: OpenError) -> Fatal {
     let verdict = match error.verdict() {
         Some(recovery::Verdict::Empty) => Verdict::Empty,
@@ -294,9 +311,10 @@ fn open_fatal(error: OpenError) -> Fatal {
         Some(recovery::Verdict::ForeignCluster) => Verdict::ForeignCluster,
         Some(recovery::Verdict::FormatTooNew) => Verdict::FormatTooNew,
         None => match error {
-            OpenError::Disk { .. } | OpenError::Wal(_) | OpenError::Directory(_) | OpenError::Store(_) => {
-                Verdict::DiskFailed
-            }
+            OpenError::Disk { .. }
+            | OpenError::Wal(_)
+            | OpenError::Directory(_)
+            | OpenError::Store(_) => Verdict::DiskFailed,
             OpenError::Empty(_)
             | OpenError::Corrupt(_)
             | OpenError::ForeignCluster { .. }

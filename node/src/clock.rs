@@ -41,7 +41,8 @@ impl Ticker {
                 let now = Instant::now();
                 if now < due {
                     let guard = stop_seen.0.lock().expect("nobody panics with it");
-                    let waited = stop_seen.1.wait_timeout(guard, due - now).expect("nobody panics with it");
+                    let waited =
+                        stop_seen.1.wait_timeout(guard, due - now).expect("nobody panics with it");
                     drop(waited);
                     if stopped_seen.load(Ordering::Acquire) {
                         return;
@@ -85,6 +86,9 @@ mod tests {
         }
         ticker.stop();
         while seen.try_recv().is_ok() {}
-        assert_eq!(seen.recv_timeout(Duration::from_secs(5)), Err(mpsc::RecvTimeoutError::Disconnected));
+        assert_eq!(
+            seen.recv_timeout(Duration::from_secs(5)),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        );
     }
 }

@@ -68,7 +68,9 @@ pub fn run(mut replica: Replica, mut inputs: mpsc::Receiver<Input>, mut outlets:
         for input in batch.drain(..) {
             if let Input::Applied(report) | Input::Installed { report, .. } = &input {
                 // A joiner keeps those that a peer named until its snapshot says who is there.
-                if !report.members.is_empty() && !std::ptr::eq(members.as_ptr(), Arc::as_ptr(&report.members)) {
+                if !report.members.is_empty()
+                    && !std::ptr::eq(members.as_ptr(), Arc::as_ptr(&report.members))
+                {
                     members = Arc::downgrade(&report.members);
                     outlets.peers.set_members(&report.members);
                 }
@@ -79,7 +81,10 @@ pub fn run(mut replica: Replica, mut inputs: mpsc::Receiver<Input>, mut outlets:
         if ticked && outlets.watchdog.stalled() != stalled {
             stalled = !stalled;
             replica.step(Input::DiskStalled(stalled));
-            tracing::warn!(stalled, "the disk of the log takes longer than an election timeout, or no longer so");
+            tracing::warn!(
+                stalled,
+                "the disk of the log takes longer than an election timeout, or no longer so"
+            );
         }
         let output = replica.drain();
         outlets.dispatch(output);
@@ -141,7 +146,8 @@ impl Outlets {
         let soft = replica.soft();
         let leader = quorate_machine::MemberId(soft.leader.0);
         self.leadership.send_if_modified(|leadership| {
-            let changes = leadership.changes + u64::from(leader != leadership.leader && soft.leader.is_some());
+            let changes = leadership.changes
+                + u64::from(leader != leadership.leader && soft.leader.is_some());
             let now = Leadership {
                 leader,
                 is_leader: soft.role == Role::Leader,

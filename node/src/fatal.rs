@@ -126,8 +126,11 @@ impl From<ReadFault> for Fatal {
 impl From<quorate_machine::Fatal> for Fatal {
     fn from(error: quorate_machine::Fatal) -> Self {
         let verdict = match &error {
-            quorate_machine::Fatal::ReadFault(_) | quorate_machine::Fatal::Undecodable { .. } => Verdict::Corrupt,
-            quorate_machine::Fatal::Unknown { .. } | quorate_machine::Fatal::FeatureLevel { .. } => Verdict::FormatTooNew,
+            quorate_machine::Fatal::ReadFault(_) | quorate_machine::Fatal::Undecodable { .. } => {
+                Verdict::Corrupt
+            }
+            quorate_machine::Fatal::Unknown { .. }
+            | quorate_machine::Fatal::FeatureLevel { .. } => Verdict::FormatTooNew,
         };
         Self::new(verdict, error_chain(&error))
     }

@@ -17,7 +17,11 @@ use quorate_storage::{
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use crate::{fatal::{Fatal, error_chain}, metrics::DiskMetrics, wal_loop::ToWal};
+use crate::{
+    fatal::{Fatal, error_chain},
+    metrics::DiskMetrics,
+    wal_loop::ToWal,
+};
 
 /// What the files thread is told.
 pub enum ToFiles {
@@ -61,7 +65,7 @@ impl FilesLoop {
         loop {
             match queue.recv_timeout(if busy { COMPACTION_PAUSE } else { IDLE_PAUSE }) {
                 Ok(ToFiles::Checkpoint(job, meta)) => {
-                    self.checkpoint(*job, meta)?;
+                    self.checkpoint(*job, &meta)?;
                     // Replaced segments may go only once a checkpoint does not name them.
                     busy = true;
                 }
@@ -72,7 +76,7 @@ impl FilesLoop {
                 }
                 Ok(ToFiles::Stop(last)) => {
                     return match last {
-                        Some((job, meta)) => self.checkpoint(*job, meta),
+                        Some((job, meta)) => self.checkpoint(*job, &meta),
                         None => Ok(()),
                     };
                 }
@@ -82,7 +86,7 @@ impl FilesLoop {
         }
     }
 
-    fn checkpoint(&mut self, mut job: CheckpointJob, meta: SnapshotMeta) -> Result<(), Fatal> {
+    fn checkpoint(&mut self, mut job: CheckpointJob, meta: &SnapshotMeta) -> Result<(), Fatal> {
         let started = Instant::now();
         let published = loop {
             // Consensus hands out what its own log holds durably, so the log is never behind apply (INV-R5).

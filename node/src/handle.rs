@@ -11,8 +11,8 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use quorate_machine::{
-    Alarm, Applied, ClusterId, Command, Envelope, FeatureLevel, LeaseId, LeaseTime, LeaseView, Member, MemberId,
-    RangeError, ReadFault, ReadPoint, Rejected, RequestId, hash_all, hash_kv,
+    Alarm, Applied, ClusterId, Command, Envelope, FeatureLevel, LeaseId, LeaseTime, LeaseView,
+    Member, MemberId, RangeError, ReadFault, ReadPoint, Rejected, RequestId, hash_all, hash_kv,
 };
 use quorate_replica::{Applier, ChangeRefusal, Input, ReadId, Sequence, watch::StreamId};
 use quorate_storage::rows::{RowReader, RowStore};
@@ -43,7 +43,9 @@ pub enum ProposeError {
     #[error("no result within the request timeout; the change may or may not have happened")]
     Timeout,
     /// No answer in time and the leader changed meanwhile; it may have happened.
-    #[error("no result within the request timeout, and the leader changed; the change may or may not have happened")]
+    #[error(
+        "no result within the request timeout, and the leader changed; the change may or may not have happened"
+    )]
     TimeoutLeaderLost,
     /// There is no leader and the caller asked not to wait for one; it did not happen.
     #[error("no leader; the change did not happen")]
@@ -195,14 +197,22 @@ impl Handle {
         };
         let proposal = quorate_replica::proposal(Sequence(sequence), &envelope);
         let answered = async {
-            inner.inputs.send(Input::Propose(proposal)).await.map_err(|_| ProposeError::Stopping)?;
+            inner
+                .inputs
+                .send(Input::Propose(proposal))
+                .await
+                .map_err(|_| ProposeError::Stopping)?;
             waiter.await.map_err(|_| ProposeError::Stopping)?
         };
         let Ok(reply) = tokio::time::timeout(inner.request_timeout, answered).await else {
             inner.requests.forget(sequence);
             inner.inputs.send(Input::Forget(Sequence(sequence))).await.ok();
             let leader_lost = inner.leadership.borrow().term != term;
-            return Err(if leader_lost { ProposeError::TimeoutLeaderLost } else { ProposeError::Timeout });
+            return Err(if leader_lost {
+                ProposeError::TimeoutLeaderLost
+            } else {
+                ProposeError::Timeout
+            });
         };
         reply
     }
@@ -304,12 +314,16 @@ impl Handle {
                 .map_err(|_| ProposeError::Stopping)?;
             let own = inner.identity.member_id();
             leadership
-                .wait_for(|now| now.leader != own && now.leader.0 != 0 && (to.0 == 0 || now.leader == to))
+                .wait_for(|now| {
+                    now.leader != own && now.leader.0 != 0 && (to.0 == 0 || now.leader == to)
+                })
                 .await
                 .map_err(|_| ProposeError::Stopping)?;
             Ok(())
         };
-        tokio::time::timeout(inner.request_timeout, moved).await.unwrap_or(Err(ProposeError::Timeout))
+        tokio::time::timeout(inner.request_timeout, moved)
+            .await
+            .unwrap_or(Err(ProposeError::Timeout))
     }
 
     /// HashKV at a revision (0 = now), off the async threads, with history pinned meanwhile: (hash, compacted revision,
@@ -337,7 +351,9 @@ impl Handle {
 
     /// A hash of everything, taken between two slices of apply.
     pub async fn hash(&self) -> u32 {
-        let hashed = self.inspect(|machine| hash_all(machine.store(), machine.state(), crc32c::crc32c_append)).await;
+        let hashed = self
+            .inspect(|machine| hash_all(machine.store(), machine.state(), crc32c::crc32c_append))
+            .await;
         match hashed {
             Some(Ok(hash)) => hash,
             Some(Err(RangeError::Fault(fault))) => {

@@ -1,6 +1,9 @@
 //! The store: a Raft-replicated key-value server that speaks etcd's v3 API.
 
-#![expect(unreachable_pub, reason = "a binary exports nothing; `pub` says what the other rooms of it may use")]
+#![expect(
+    unreachable_pub,
+    reason = "a binary exports nothing; `pub` says what the other rooms of it may use"
+)]
 
 mod apply_loop;
 mod auto_compaction;
@@ -56,8 +59,9 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), Fatal> {
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| Fatal::new(Verdict::Failed, format!("cannot start the runtime: {error}")))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| {
+        Fatal::new(Verdict::Failed, format!("cannot start the runtime: {error}"))
+    })?;
     runtime.block_on(run::run(config))
 }
 

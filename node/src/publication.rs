@@ -39,7 +39,11 @@ pub async fn run(handle: Handle, publication: Publication) {
             feature_level: known.feature_level,
         };
         if says == publication {
-            info!(name = publication.name, urls = publication.client_urls.join(","), "published to the cluster");
+            info!(
+                name = publication.name,
+                urls = publication.client_urls.join(","),
+                "published to the cluster"
+            );
             return;
         }
         let command = Command::MemberPublish {

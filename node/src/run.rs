@@ -81,7 +81,8 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
     for url in &config.listen_peer_urls {
         peer_listeners.push(listen(url).await?);
     }
-    let doors = http::bind(&config).map_err(|error| Fatal::new(Verdict::Configuration, error.to_string()))?;
+    let doors = http::bind(&config)
+        .map_err(|error| Fatal::new(Verdict::Configuration, error.to_string()))?;
     let booted = boot::boot(&config, rand::random()).await?;
     if let Some(TornTail { path, offset, bytes }) = &booted.recovery.torn_tail {
         let path = path.display();
@@ -108,7 +109,7 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
         Ok(()) => {
             serving.unready();
             tokio::time::sleep(config.drain_delay).await;
-            member.hand_over().await;
+            member.hand_over(config.election_timeout).await;
             if !serving.close(limits::CLOSE_GRACE).await {
                 warn!("some calls did not finish in time and were cut");
             }
@@ -166,7 +167,12 @@ struct Queues {
 }
 
 impl Shared {
-    fn new(directory: DataDirectory, applier: &Applier<RowStore>, identity: Arc<Identity>, life: u64) -> (Self, Queues) {
+    fn new(
+        directory: DataDirectory,
+        applier: &Applier<RowStore>,
+        identity: Arc<Identity>,
+        life: u64,
+    ) -> (Self, Queues) {
         let (inputs, inputs_rx) = mpsc::channel(limits::INPUTS_MAX);
         let (apply, apply_rx) = ApplySender::channel();
         let (snapshots, snapshots_rx) = mpsc::channel(1);
@@ -186,7 +192,12 @@ impl Shared {
             events: PeerEvents::new(inputs.clone(), snapshots, removed),
             inputs,
         };
-        let queues = Queues { inputs: inputs_rx, apply: apply_rx, snapshots: snapshots_rx, removed: removed_rx };
+        let queues = Queues {
+            inputs: inputs_rx,
+            apply: apply_rx,
+            snapshots: snapshots_rx,
+            removed: removed_rx,
+        };
         (shared, queues)
     }
 
@@ -211,10 +222,17 @@ impl Shared {
     /// Sends a snapshot on a task of its own.
     fn snapshot_sender(&self) -> Box<dyn Fn(Outgoing, LogIndex) + Send> {
         let runtime = tokio::runtime::Handle::current();
-        let (identity, membership, inputs) = (self.identity.clone(), self.membership.clone(), self.inputs.clone());
+        let (identity, membership, inputs) =
+            (self.identity.clone(), self.membership.clone(), self.inputs.clone());
         Box::new(move |outgoing, index| {
             let addresses = membership.addresses(outgoing.announcement.to);
-            runtime.spawn(snapshots::send_one(outgoing, addresses, identity.clone(), inputs.clone(), index));
+            runtime.spawn(snapshots::send_one(
+                outgoing,
+                addresses,
+                identity.clone(),
+                inputs.clone(),
+                index,
+            ));
         })
     }
 }
@@ -240,8 +258,13 @@ fn start(
     let mut applier = Applier::new(identity.member, life, machine, term);
     let replica = Replica::new(settings(config, &identity, life), recovered, applier.report());
     let (shared, queues) = Shared::new(directory, &applier, identity.clone(), life);
-    let (threads, failures) =
-        start_threads(config, &shared, metrics, Loops { replica, wal, applier, compaction, introduced }, (queues.inputs, queues.apply))?;
+    let (threads, failures) = start_threads(
+        config,
+        &shared,
+        metrics,
+        Loops { replica, wal, applier, compaction, introduced },
+        (queues.inputs, queues.apply),
+    )?;
     let ticking = shared.inputs.clone();
     let ticker = Ticker::start(config.heartbeat_interval, move |elapsed_ms| {
         // Fails only while the process stops.
@@ -263,7 +286,16 @@ fn start(
         tasks.spawn(auto_compaction::run(handle.clone(), mode));
     }
     let Shared { apply, .. } = shared;
-    Ok(Member { handle, identity, apply, ticker, writers: threads, failures, removed: queues.removed, tasks })
+    Ok(Member {
+        handle,
+        identity,
+        apply,
+        ticker,
+        writers: threads,
+        failures,
+        removed: queues.removed,
+        tasks,
+    })
 }
 
 /// What the threads own.
@@ -328,7 +360,8 @@ fn start_threads(
         consensus_loop::run(replica, inputs_rx, outlets);
         Ok(())
     })?;
-    threads.spawn("wal", move || wal_loop::run(wal, &wal_rx, &wal_inputs, &watchdog, &wal_metrics))?;
+    threads
+        .spawn("wal", move || wal_loop::run(wal, &wal_rx, &wal_inputs, &watchdog, &wal_metrics))?;
     let files = threads.spawn("files", move || files_loop.run(&files_rx))?;
     let apply = threads.spawn("apply", move || apply_loop::run(apply_loop, &apply_rx))?;
     Ok((vec![apply, files], failures))
@@ -336,8 +369,12 @@ fn start_threads(
 
 fn peers(shared: &Shared, metrics: &Metrics, members: &[quorate_machine::Member]) -> PeerSet {
     let runtime = tokio::runtime::Handle::current();
-    let mut peers =
-        PeerSet::new(shared.identity.clone(), shared.events.clone(), metrics.peers.clone(), runtime);
+    let mut peers = PeerSet::new(
+        shared.identity.clone(),
+        shared.events.clone(),
+        metrics.peers.clone(),
+        runtime,
+    );
     peers.set_members(members);
     peers
 }
@@ -409,7 +446,10 @@ async fn revoke_old_pins(handle: Handle) {
         let age = u64::try_from(limits::PIN_AGE_MAX.as_millis()).expect("minutes");
         let revoked = handle.reader().revoke_pins(crate::clock::now_ms().saturating_sub(age));
         if revoked > 0 {
-            warn!(revoked, "readers of old revisions took too long; compaction no longer waits for them");
+            warn!(
+                revoked,
+                "readers of old revisions took too long; compaction no longer waits for them"
+            );
         }
     }
 }
@@ -459,20 +499,27 @@ impl Threads {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn thread_fatal(error: std::io::Error) -> Fatal {
-    Fatal::new(Verdict::Failed, format!("cannot start a thread: {error}; raise the limit of processes"))
+    Fatal::new(
+        Verdict::Failed,
+        format!("cannot start a thread: {error}; raise the limit of processes"),
+    )
 }
 
 impl Member {
     /// A leader that stops hands leadership over first, so that nobody has to wait for an election (etcd does likewise).
-    async fn hand_over(&self) {
-        let voters = self.handle.published().members.iter().filter(|member| !member.learner).count();
+    async fn hand_over(&self, election_timeout: Duration) {
+        let voters =
+            self.handle.published().members.iter().filter(|member| !member.learner).count();
         if !self.handle.leadership().is_leader || voters < 2 {
             return;
         }
-        match self.handle.move_leader(quorate_machine::MemberId(0)).await {
-            Ok(()) => info!("handed leadership over"),
-            Err(error) => warn!("could not hand leadership over: {error}"),
+        // Consensus gives a transfer up after an election timeout; nobody is there to take it then.
+        let moved = self.handle.move_leader(quorate_machine::MemberId(0));
+        match tokio::time::timeout(election_timeout, moved).await {
+            Ok(Ok(())) => info!("handed leadership over"),
+            Ok(Err(_)) | Err(_) => info!("nobody took leadership over"),
         }
     }
 

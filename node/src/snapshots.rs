@@ -132,7 +132,8 @@ impl Receiving {
     ) -> anyhow::Result<(RowStore, NewGeneration)> {
         let generation = self.directory.lock().begin_generation()?;
         let state_read = State::decode(&state).context("decode the snapshot's machine state")?;
-        let at = CheckpointAt { index: meta.index, term: meta.term, revision: state_read.revision() };
+        let at =
+            CheckpointAt { index: meta.index, term: meta.term, revision: state_read.revision() };
         let (batches, rows) = mpsc::channel(BATCHES_AHEAD);
         let (disk, path) = (self.disk.clone(), generation.path().to_path_buf());
         let writer = tokio::task::spawn_blocking(move || write(disk, path, at, state, rows));
@@ -163,7 +164,8 @@ fn write(
         }
         store.flush()?;
     }
-    let mut job = store.begin_checkpoint(at, state)?.context("nothing else checkpoints a new generation")?;
+    let mut job =
+        store.begin_checkpoint(at, state)?.context("nothing else checkpoints a new generation")?;
     while !matches!(job.step(at.index)?, Step::Published(_)) {}
     Ok(store)
 }

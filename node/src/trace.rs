@@ -10,7 +10,9 @@ pub fn start(config: &Config) {
         LogOutput::Stderr => BoxMakeWriter::new(std::io::stderr),
         LogOutput::Stdout => BoxMakeWriter::new(std::io::stdout),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(config.log_level)).with_writer(output);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(config.log_level))
+        .with_writer(output);
     match config.log_format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Console => builder.with_ansi(false).init(),

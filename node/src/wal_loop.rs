@@ -13,7 +13,11 @@ use quorate_replica::Input;
 use quorate_storage::wal::{Wal, WalError, WalReader};
 use tokio::sync::mpsc;
 
-use crate::{fatal::{Fatal, Verdict}, metrics::DiskMetrics, watchdog::DiskWatchdog};
+use crate::{
+    fatal::{Fatal, Verdict},
+    metrics::DiskMetrics,
+    watchdog::DiskWatchdog,
+};
 
 /// What the WAL thread is told.
 #[derive(Debug)]
@@ -112,4 +116,3 @@ pub fn fetch(reader: &WalReader, fetch: &Fetch) -> Result<Vec<Entry>, Fatal> {
 fn cost(record: &Record) -> usize {
     64 + record.entries.iter().map(Entry::cost).sum::<usize>()
 }
-

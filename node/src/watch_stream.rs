@@ -13,7 +13,9 @@ use std::{
 };
 
 use quorate_machine::ReadFault;
-use quorate_replica::watch::{Delivery, Lagging, Now, Replayed, StreamId, WatchId, WatchSpec, replay};
+use quorate_replica::watch::{
+    Delivery, Lagging, Now, Replayed, StreamId, WatchId, WatchSpec, replay,
+};
 use quorate_storage::rows::{Pin, RowReader};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 

@@ -68,7 +68,9 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
         let length = header.get_u32_le() as usize;
         let checksum = header.get_u32_le();
         if length > FRAME_BYTES_MAX {
-            bail!("a peer announced a frame of {length} bytes, above the bound of {FRAME_BYTES_MAX}");
+            bail!(
+                "a peer announced a frame of {length} bytes, above the bound of {FRAME_BYTES_MAX}"
+            );
         }
         if self.buffer.len() < HEADER_BYTES + length {
             return Ok(None);

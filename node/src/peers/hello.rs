@@ -104,7 +104,10 @@ fn code<T: PartialEq>(table: &[T], value: &T) -> u8 {
 ///
 /// # Errors
 /// The connection failed, or the other side is no Quorate peer listener.
-pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, hello: &Hello) -> anyhow::Result<Answer> {
+pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    hello: &Hello,
+) -> anyhow::Result<Answer> {
     let mut out = BytesMut::with_capacity(HELLO_BYTES);
     out.put_slice(MAGIC);
     out.put_u16_le(WIRE_VERSION);
@@ -148,7 +151,9 @@ pub async fn listen<S: AsyncRead + Unpin>(stream: &mut S) -> anyhow::Result<Opti
     if hello.get_u16_le() != WIRE_VERSION {
         return Ok(None);
     }
-    let purpose = *PURPOSES.get(usize::from(hello.get_u8())).context("a peer names a purpose that does not exist")?;
+    let purpose = *PURPOSES
+        .get(usize::from(hello.get_u8()))
+        .context("a peer names a purpose that does not exist")?;
     Ok(Some(Hello {
         purpose,
         cluster: ClusterId(hello.get_u64_le()),
@@ -163,7 +168,9 @@ fn check_magic(bytes: &mut &[u8]) -> anyhow::Result<()> {
     let mut magic = [0; 4];
     bytes.copy_to_slice(&mut magic);
     if &magic != MAGIC {
-        bail!("the other side is not a Quorate peer listener (is a client URL or another server's port given as a peer URL?)");
+        bail!(
+            "the other side is not a Quorate peer listener (is a client URL or another server's port given as a peer URL?)"
+        );
     }
     Ok(())
 }

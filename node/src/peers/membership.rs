@@ -90,7 +90,11 @@ impl Membership {
     ///
     /// # Errors
     /// The connection failed.
-    pub async fn answer<S: AsyncWrite + Unpin>(&self, stream: &mut S, cluster: ClusterId) -> anyhow::Result<()> {
+    pub async fn answer<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        cluster: ClusterId,
+    ) -> anyhow::Result<()> {
         let applied = self.latest();
         let response = MemberListResponse {
             header: Some(ResponseHeader { cluster_id: cluster.0, ..ResponseHeader::default() }),
@@ -126,10 +130,11 @@ pub async fn ask(addresses: &[String], cluster: ClusterId) -> anyhow::Result<Kno
     };
     let (stream, answer) = dial_any(addresses, &hello).await?;
     anyhow::ensure!(answer.verdict == Verdict::Welcome, refusal_text(answer.verdict));
-    let frame: Bytes = tokio::time::timeout(super::hello::HELLO_TIMEOUT, FrameReader::new(stream).next())
-        .await
-        .context("wait for the member list")??
-        .context("the peer closed the connection instead of sending its member list")?;
+    let frame: Bytes =
+        tokio::time::timeout(super::hello::HELLO_TIMEOUT, FrameReader::new(stream).next())
+            .await
+            .context("wait for the member list")??
+            .context("the peer closed the connection instead of sending its member list")?;
     let list = MemberListResponse::decode(frame).context("decode the member list")?;
     Ok(KnownCluster { cluster: answer.cluster, members: list.members })
 }

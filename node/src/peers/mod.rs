@@ -202,10 +202,11 @@ impl PeerSet {
 
     /// Queues a message; a full queue or an unknown peer drops it, and consensus hears of that by itself.
     pub fn send(&self, message: PeerMessage) {
-        if let Some(peer) = self.senders.get(&message.to) {
-            if peer.queue.try_send(message).is_err() {
-                self.metrics.send_failed(MemberId(0));
-            }
+        let to = message.to;
+        if let Some(peer) = self.senders.get(&to)
+            && peer.queue.try_send(message).is_err()
+        {
+            self.metrics.send_failed(to);
         }
     }
 }
@@ -215,6 +216,12 @@ impl PeerSet {
 pub fn peer_addresses(urls: &[String]) -> Vec<String> {
     urls.iter()
         .filter_map(|url| crate::config::Url::parse(url).ok())
-        .map(|url| if url.host.contains(':') { format!("[{}]:{}", url.host, url.port) } else { format!("{}:{}", url.host, url.port) })
+        .map(|url| {
+            if url.host.contains(':') {
+                format!("[{}]:{}", url.host, url.port)
+            } else {
+                format!("{}:{}", url.host, url.port)
+            }
+        })
         .collect()
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use quorate_replica::{Input, PeerMessage};
-use tokio::{net::{TcpListener, TcpStream}, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 use tracing::{debug, info, warn};
 
 use super::{

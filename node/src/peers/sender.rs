@@ -157,7 +157,10 @@ impl Sender {
 ///
 /// # Errors
 /// The last address's failure.
-pub async fn dial_any(addresses: &[String], hello: &Hello) -> anyhow::Result<(TcpStream, hello::Answer)> {
+pub async fn dial_any(
+    addresses: &[String],
+    hello: &Hello,
+) -> anyhow::Result<(TcpStream, hello::Answer)> {
     let mut last = anyhow::anyhow!("the peer has no peer URL");
     for address in addresses {
         let dialled = tokio::time::timeout(CONNECT_TIMEOUT, async {
@@ -169,7 +172,9 @@ pub async fn dial_any(addresses: &[String], hello: &Hello) -> anyhow::Result<(Tc
         match dialled.await {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(error)) => last = error.context(format!("dial {address}")),
-            Err(_) => last = anyhow::anyhow!("dial {address}: no answer within {CONNECT_TIMEOUT:?}"),
+            Err(_) => {
+                last = anyhow::anyhow!("dial {address}: no answer within {CONNECT_TIMEOUT:?}")
+            }
         }
     }
     Err(last)
@@ -183,12 +188,20 @@ pub fn refusal_text(verdict: Verdict) -> &'static str {
         Verdict::ForeignCluster => {
             "the peer belongs to another cluster: check --initial-cluster and the peer URLs, or clear the data directory that came from elsewhere"
         }
-        Verdict::NotMe => "another member answers at the peer's URL: check the peer URLs with `etcdctl member list`",
-        Verdict::Removed => "this member was removed from the cluster: add it anew with a new data directory",
-        Verdict::Version => "the peer speaks another version of the peer protocol: upgrade one minor version at a time",
+        Verdict::NotMe => {
+            "another member answers at the peer's URL: check the peer URLs with `etcdctl member list`"
+        }
+        Verdict::Removed => {
+            "this member was removed from the cluster: add it anew with a new data directory"
+        }
+        Verdict::Version => {
+            "the peer speaks another version of the peer protocol: upgrade one minor version at a time"
+        }
         Verdict::OtherIncarnation => {
             "this member is recorded with another data directory, the one it voted with: remove it and add it anew, since a voter that forgot its votes is dangerous"
         }
-        Verdict::FeatureLevel => "the cluster uses commands that this version does not know: run the version that the other members run",
+        Verdict::FeatureLevel => {
+            "the cluster uses commands that this version does not know: run the version that the other members run"
+        }
     }
 }

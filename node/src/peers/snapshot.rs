@@ -61,7 +61,11 @@ pub struct Outgoing {
 ///
 /// # Errors
 /// The receiver cannot be reached, refuses, or the connection or a read failed.
-pub async fn send(outgoing: Outgoing, addresses: Vec<String>, identity: Arc<Identity>) -> anyhow::Result<()> {
+pub async fn send(
+    outgoing: Outgoing,
+    addresses: Vec<String>,
+    identity: Arc<Identity>,
+) -> anyhow::Result<()> {
     let hello = Hello {
         purpose: Purpose::Snapshot,
         cluster: identity.cluster,
@@ -81,13 +85,17 @@ pub async fn send(outgoing: Outgoing, addresses: Vec<String>, identity: Arc<Iden
         write(&mut stream, &frame).await?;
     }
     scan.await.context("scan rows")??;
-    let taken = tokio::time::timeout(STALL_TIMEOUT, stream.read_u8()).await.context("wait for the installation")??;
+    let taken = tokio::time::timeout(STALL_TIMEOUT, stream.read_u8())
+        .await
+        .context("wait for the installation")??;
     ensure!(taken == 1, "the follower no longer wants this snapshot");
     Ok(())
 }
 
 async fn write(stream: &mut TcpStream, bytes: &[u8]) -> anyhow::Result<()> {
-    tokio::time::timeout(STALL_TIMEOUT, stream.write_all(bytes)).await.context("send the snapshot")??;
+    tokio::time::timeout(STALL_TIMEOUT, stream.write_all(bytes))
+        .await
+        .context("send the snapshot")??;
     Ok(())
 }
 
@@ -108,17 +116,21 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
 fn scan(outgoing: &Outgoing, frames: &mpsc::Sender<BytesMut>) -> anyhow::Result<()> {
     let mut batch = RowBatch::default();
     let mut total: u64 = 0;
-    outgoing.reader.kept_rows(&outgoing.pin, Revision::end_of(outgoing.revision), &mut |row, _| {
-        total += 1;
-        batch.push(row);
-        if batch.bytes.len() < FRAME_ROWS_BYTES {
-            return ControlFlow::Continue(());
-        }
-        match frames.blocking_send(batch.take()) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    })?;
+    outgoing.reader.kept_rows(
+        &outgoing.pin,
+        Revision::end_of(outgoing.revision),
+        &mut |row, _| {
+            total += 1;
+            batch.push(row);
+            if batch.bytes.len() < FRAME_ROWS_BYTES {
+                return ControlFlow::Continue(());
+            }
+            match frames.blocking_send(batch.take()) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        },
+    )?;
     // What was read after a pin was revoked may lack rows that compaction took.
     ensure!(outgoing.pin.is_held(), "the snapshot took so long that its rows were compacted");
     frames.blocking_send(batch.take()).context("the connection is gone")?;
@@ -190,8 +202,11 @@ impl Incoming {
     pub async fn head(&mut self) -> anyhow::Result<Head> {
         let mut frame = self.frame().await?;
         ensure!(frame.try_get_u8()? == HEAD, "a snapshot began without its head");
-        let announcement = codec::decode_message(take_bytes(&mut frame)?).context("decode the announcement")?;
-        let Body::Snapshot { meta } = &announcement.body else { bail!("a snapshot was announced as something else") };
+        let announcement =
+            codec::decode_message(take_bytes(&mut frame)?).context("decode the announcement")?;
+        let Body::Snapshot { meta } = &announcement.body else {
+            bail!("a snapshot was announced as something else")
+        };
         let meta = meta.clone();
         Ok(Head { announcement, meta, state: take_bytes(&mut frame)? })
     }
@@ -247,7 +262,8 @@ fn take_row(frame: &mut Bytes) -> anyhow::Result<Row> {
     let (created, version) = if tombstone {
         (0, 0)
     } else {
-        let KeyValue { create_revision, version, .. } = kv.decode().context("decode a row's pair")?;
+        let KeyValue { create_revision, version, .. } =
+            kv.decode().context("decode a row's pair")?;
         (create_revision, version)
     };
     Ok(Row { revision, key, kv, created, version, tombstone })
@@ -279,7 +295,7 @@ mod tests {
             Row {
                 revision: Revision { main: 4, sub: 1 },
                 key: put.key.clone(),
-                kv: KeyValue::of_tombstone(put.key.clone()),
+                kv: KeyValue::of_tombstone(put.key),
                 created: 0,
                 version: 0,
                 tombstone: true,

@@ -379,14 +379,7 @@ impl Replica {
         }
         let envelope = Envelope::decode(envelope)
             .expect("this build encoded it, or the handshake admitted its format");
-        let mut progress = self.consensus.progress();
-        // Consensus keeps none of itself; the rules compare a learner with the leader's own log.
-        progress.push(ProgressView {
-            member: self.id,
-            matched: self.consensus.durable_index(),
-            active: true,
-            learner: false,
-        });
+        let progress = self.consensus.progress();
         Situation {
             members: &self.applied.members,
             progress: &progress,

@@ -3,14 +3,16 @@
 
 use crate::action::Exactly;
 use crate::desired::Desired;
+use crate::limits::LONG_UNREACHABLE;
 use crate::objects::labels::Owner;
-use crate::observed::{MemberAnswer, Membership, Observed};
+use crate::observed::{MemberAnswer, MemberView, Membership, Observed};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use quorate_crds::{MemberStatus, names};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Least number of voters that decide (Raft thesis §3.1: a majority).
 #[must_use]
@@ -79,6 +81,18 @@ impl<'a> World<'a> {
     pub(crate) fn follows(&self, id: u64) -> Option<&'a MemberAnswer> {
         let answer = self.observed.answer(id)?;
         (answer.leader.is_some() && answer.leader == self.leader()).then_some(answer)
+    }
+
+    /// Whether a member has been unreachable for so long that it is no flap. One observation that
+    /// failed to reach it is no evidence that it is gone.
+    pub(crate) fn long_unreachable(&self, id: u64) -> bool {
+        match self.observed.members.get(&id) {
+            Some(MemberView::Unreachable { since, .. }) => {
+                let gone = Duration::try_from(self.observed.now.duration_since(*since));
+                gone.is_ok_and(|gone| gone >= LONG_UNREACHABLE)
+            }
+            Some(MemberView::Answered(_)) | None => false,
+        }
     }
 
     /// Whether a member does its part: it answers, sees the leader, and its pod is ready and stays.

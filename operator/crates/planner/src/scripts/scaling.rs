@@ -74,6 +74,19 @@ fn the_voter_that_has_long_been_gone_leaves_first() {
 }
 
 #[test]
+fn a_member_missed_once_is_not_taken_for_gone() {
+    let mut stage = Stage::at_rest(5);
+    stage.lose(0);
+    stage.lose(4);
+    stage.lead(1);
+    stage.cluster.spec.replicas = 4;
+    stage.rest();
+    assert!(reasons(&stage).contains(&Reason::MemberDown), "{:?}", reasons(&stage));
+    stage.later(61);
+    assert!(stage.rest().contains("remove voter 4 (14)"));
+}
+
+#[test]
 fn no_removal_that_leaves_too_few_reachable_voters() {
     let mut stage = Stage::at_rest(3);
     stage.lose(0);

@@ -3,12 +3,9 @@
 
 use crate::action::Action;
 use crate::draft::Draft;
-use crate::limits::LONG_UNREACHABLE;
-use crate::observed::MemberView;
 use crate::reason::Reason;
 use crate::steps::{scale_down, scale_up};
 use crate::world::{Roster, exactly, is_terminating, label};
-use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{MemberRole, OperationKind, names};
 
 /// The membership step of a formed cluster whose roster a quorum has confirmed.
@@ -116,20 +113,13 @@ fn next(draft: &mut Draft<'_>, roster: &Roster, wanted: usize) -> Option<(Operat
 /// ordinal. A voter that is down for a moment is not chosen for that, since a flap must not decide
 /// who goes.
 fn victim(draft: &Draft<'_>, roster: &Roster) -> Option<i32> {
-    let now = draft.world.observed.now;
-    let long_gone = |id: u64| match draft.world.observed.members.get(&id) {
-        Some(MemberView::Unreachable { since, .. }) => elapsed(*since, now) >= LONG_UNREACHABLE,
-        Some(MemberView::Answered(_)) | None => false,
-    };
     roster
         .seats
         .iter()
-        .max_by_key(|(ordinal, seat)| (seat.learner, long_gone(seat.id), **ordinal))
+        .max_by_key(|(ordinal, seat)| {
+            (seat.learner, draft.world.long_unreachable(seat.id), **ordinal)
+        })
         .map(|(ordinal, _seat)| *ordinal)
-}
-
-fn elapsed(since: Timestamp, now: Timestamp) -> std::time::Duration {
-    std::time::Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
 /// Sets of this cluster that belong to no remembered member: left behind by a memory that somebody

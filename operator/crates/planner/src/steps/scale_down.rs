@@ -41,10 +41,10 @@ fn remove(draft: &mut Draft<'_>, roster: &Roster, ordinal: i32, seat: Seat) {
         );
         return;
     }
-    // To take out a member that is gone disturbs nobody; to take out one that works while another
-    // does not would be a second disruption (INV-O2).
+    // To take out a member that is long gone disturbs nobody; to take out one that works while
+    // another does not would be a second disruption (INV-O2).
     let ailing = roster.ailing_without(ordinal);
-    if seat.reachable && !ailing.is_empty() {
+    if !world.long_unreachable(seat.id) && !ailing.is_empty() {
         let names: Vec<_> = ailing.iter().map(|other| world.desired.name.member(*other)).collect();
         draft.wait(Reason::MemberDown, format!("{name} leaves when {} is well", names.join(", ")));
         return;

@@ -188,7 +188,13 @@ impl World {
 
     /// Time passes for everything but the operator.
     pub(crate) fn tick(&mut self) {
-        self.seconds += if self.random.once_in(40) { 90 } else { 1 };
+        if self.random.once_in(40) {
+            // The shell asks twice a second: of a member that is up it hears now and then in that
+            // time.
+            self.seconds += 90;
+            self.unreachable_since.retain(|id, _| !self.store.up.contains(id));
+        }
+        self.seconds += 1;
         if self.faults && self.random.once_in(3) {
             if self.stale.len() > 3 {
                 self.stale.remove(0);
