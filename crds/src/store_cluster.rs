@@ -116,7 +116,7 @@ pub struct Storage {
         regex(pattern = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"),
         length(max = limits::QUANTITY_MAX)
     )]
-    #[x_kube(validation = ("quantity(self).sign() > 0", "storage.size must be more than \
+    #[x_kube(validation = ("quantity(self).isGreaterThan(quantity('0'))", "storage.size must be more than \
         nothing, for instance 8Gi"))]
     pub size: String,
     /// StorageClass of volumes that are made from now on; absent: the default class of the

@@ -155,6 +155,7 @@ impl Outlets {
                 commit_index: soft.commit.0,
                 changes,
                 is_learner: replica.is_learner(),
+                clock: replica.clock(),
             };
             std::mem::replace(leadership, now) != now
         });

@@ -124,6 +124,8 @@ pub struct Leadership {
     pub changes: u64,
     /// Whether this member is a learner.
     pub is_learner: bool,
+    /// The lease clock: the leader's own, or the last that it told.
+    pub clock: LeaseTime,
 }
 
 /// Sizes for Status and metrics, in bytes.
@@ -267,11 +269,13 @@ impl Handle {
 
     /// A lease with its remaining seconds and (if wanted) its keys; none if unknown.
     pub async fn lease(&self, id: LeaseId, keys: bool) -> Option<(LeaseView, i64, Vec<Bytes>)> {
+        // Apply knows the time of the last entry; the leader has gone on since and tells it with its heartbeats.
+        let told = self.leadership().clock;
         self.inspect(move |machine| {
             let leases = machine.leases();
             let view = leases.get(id)?;
-            let remaining_ms = view.deadline.0.saturating_sub(machine.clock().0);
-            let remaining = i64::try_from(remaining_ms.div_ceil(1000)).unwrap_or(i64::MAX);
+            let remaining_ms = view.deadline.0.saturating_sub(machine.clock().max(told).0);
+            let remaining = i64::try_from(remaining_ms / 1000).unwrap_or(i64::MAX);
             let keys = if keys { leases.keys(id).cloned().collect() } else { Vec::new() };
             Some((view, remaining, keys))
         })

@@ -77,16 +77,17 @@ struct Member {
 /// # Errors
 /// Why the process must end, as a verdict of docs/contract.md.
 pub async fn run(config: Config) -> Result<(), Fatal> {
-    let mut peer_listeners = Vec::new();
-    for url in &config.listen_peer_urls {
-        peer_listeners.push(listen(url).await?);
-    }
     let doors = http::bind(&config)
         .map_err(|error| Fatal::new(Verdict::Configuration, error.to_string()))?;
     let booted = boot::boot(&config, rand::random()).await?;
     if let Some(TornTail { path, offset, bytes }) = &booted.recovery.torn_tail {
         let path = path.display();
         warn!(%path, offset, bytes, "a crash cut off the log's last write; it is dropped, nobody was told of it");
+    }
+    // Not before: a joiner that asks a name which also names itself must not find itself there.
+    let mut peer_listeners = Vec::new();
+    for url in &config.listen_peer_urls {
+        peer_listeners.push(listen(url).await?);
     }
     let metrics = Arc::new(Metrics::new(config.extensive_metrics, config.warning_apply_duration));
     let mut member = start(&config, booted, peer_listeners, &metrics)?;

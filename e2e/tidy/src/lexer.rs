@@ -199,9 +199,10 @@ mod tests {
 
     #[test]
     fn lifetimes_are_no_characters() {
-        assert_eq!(code("fn f<'a>(x: &'a u8) { '\"'; '\\''; '\\u{7f}'; b'x' }"), [
-            "fn f<'a>(x: &'a u8) { ''; ''; ''; b'' }"
-        ]);
+        assert_eq!(
+            code("fn f<'a>(x: &'a u8) { '\"'; '\\''; '\\u{7f}'; b'x' }"),
+            ["fn f<'a>(x: &'a u8) { ''; ''; ''; b'' }"]
+        );
     }
 
     #[test]

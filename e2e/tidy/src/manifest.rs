@@ -41,10 +41,8 @@ impl Workspace {
     /// # Errors
     /// What cargo says.
     pub fn load(tree: &Tree) -> Result<Self, cargo_metadata::Error> {
-        let metadata = MetadataCommand::new()
-            .manifest_path(tree.root.join("Cargo.toml"))
-            .no_deps()
-            .exec()?;
+        let metadata =
+            MetadataCommand::new().manifest_path(tree.root.join("Cargo.toml")).no_deps().exec()?;
         let mut workspace = Self::default();
         for package in &metadata.packages {
             let from = package.name.to_string();

@@ -119,12 +119,16 @@ impl Tree {
         let packages: Vec<String> = self.packages().map(str::to_owned).collect();
         let mut test_paths: Vec<String> = packages
             .iter()
-            .flat_map(|package| ["tests", "benches", "examples"].map(|dir| format!("{package}/{dir}")))
+            .flat_map(|package| {
+                ["tests", "benches", "examples"].map(|dir| format!("{package}/{dir}"))
+            })
             .collect();
         test_paths.extend(self.rust.iter().flat_map(SourceFile::test_modules));
         for file in &mut self.rust {
             let is_test = test_paths.iter().any(|path| {
-                file.path == *path || file.path == format!("{path}.rs") || is_below(&file.path, path)
+                file.path == *path
+                    || file.path == format!("{path}.rs")
+                    || is_below(&file.path, path)
             });
             if is_test {
                 file.for_tests.fill(true);
@@ -155,13 +159,12 @@ impl SourceFile {
         lines.map(|(index, (line, for_tests))| (index + 1, line.code.as_str(), *for_tests))
     }
 
-    /// Lines before the first item that is for tests only.
+    /// Lines that are not for tests only; of a file that is, all of them.
     #[must_use]
-    pub fn lines_before_tests(&self) -> usize {
+    pub fn length(&self) -> usize {
         let whole = self.text.lines().count();
-        let all = self.for_tests.iter().all(|for_tests| *for_tests);
-        let first = self.for_tests.iter().position(|for_tests| *for_tests);
-        if all { whole } else { first.unwrap_or(whole) }
+        let used = self.for_tests.iter().take(whole).filter(|for_tests| !**for_tests).count();
+        if used == 0 { whole } else { used }
     }
 
     /// The items under `#[cfg(test)]`: first and last line, from 0.
@@ -218,7 +221,8 @@ impl SourceFile {
             modules.push(match path {
                 Some(path) => format!("{directory}/{}", path.text),
                 None => {
-                    let module: String = declared.chars().take_while(|char| is_word(*char)).collect();
+                    let module: String =
+                        declared.chars().take_while(|char| is_word(*char)).collect();
                     format!("{home}/{module}")
                 }
             });
@@ -302,7 +306,10 @@ mod tests {
             ("x/src/lib.rs", "mod a;\n#[cfg(test)]\nmod fixture;\n"),
             ("x/src/fixture.rs", "fn f() {}"),
             ("x/src/fixture/deep.rs", "fn f() {}"),
-            ("x/src/a.rs", "fn f() {}\n#[cfg(test)]\n#[path = \"a_tests.rs\"]\nmod tests;\n#[cfg(test)]\nmod more;"),
+            (
+                "x/src/a.rs",
+                "fn f() {}\n#[cfg(test)]\n#[path = \"a_tests.rs\"]\nmod tests;\n#[cfg(test)]\nmod more;",
+            ),
             ("x/src/a_tests.rs", "fn f() {}"),
             ("x/src/a/more.rs", "fn f() {}"),
             ("x/src/a/other.rs", "fn f() {}"),

@@ -1,6 +1,6 @@
 //! The sending side of one peer: a bounded queue, batches, and a connection that is made again when it breaks.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use quorate_consensus::MemberId;
@@ -153,7 +153,8 @@ impl Sender {
     }
 }
 
-/// Connects to the first address that answers and says hello there.
+/// Says hello at the first address that answers. A name is resolved anew each time, and each of its addresses is tried: a headless
+/// Service names all members, this one included.
 ///
 /// # Errors
 /// The last address's failure.
@@ -163,21 +164,31 @@ pub async fn dial_any(
 ) -> anyhow::Result<(TcpStream, hello::Answer)> {
     let mut last = anyhow::anyhow!("the peer has no peer URL");
     for address in addresses {
-        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, async {
-            let mut stream = TcpStream::connect(address.as_str()).await?;
-            stream.set_nodelay(true)?;
-            let answer = hello::dial(&mut stream, hello).await?;
-            anyhow::Ok((stream, answer))
-        });
-        match dialled.await {
-            Ok(Ok(connected)) => return Ok(connected),
-            Ok(Err(error)) => last = error.context(format!("dial {address}")),
-            Err(_) => {
-                last = anyhow::anyhow!("dial {address}: no answer within {CONNECT_TIMEOUT:?}")
+        let resolved = match tokio::net::lookup_host(address.as_str()).await {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                last = anyhow::Error::new(error).context(format!("resolve {address}"));
+                continue;
+            }
+        };
+        for socket in resolved {
+            match tokio::time::timeout(CONNECT_TIMEOUT, dial(socket, hello)).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => last = error.context(format!("dial {address}")),
+                Err(_) => {
+                    last = anyhow::anyhow!("dial {address}: no answer within {CONNECT_TIMEOUT:?}");
+                }
             }
         }
     }
     Err(last)
+}
+
+async fn dial(socket: SocketAddr, hello: &Hello) -> anyhow::Result<(TcpStream, hello::Answer)> {
+    let mut stream = TcpStream::connect(socket).await?;
+    stream.set_nodelay(true)?;
+    let answer = hello::dial(&mut stream, hello).await?;
+    Ok((stream, answer))
 }
 
 /// What a refusal means and what to do about it.

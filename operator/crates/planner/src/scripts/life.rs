@@ -208,6 +208,17 @@ fn adopted_volumes_bring_their_members_back_without_a_formation() {
 }
 
 #[test]
+fn volumes_are_marked_before_their_members_are_remembered() {
+    let mut stage = recreated(false);
+    let annotations = &mut stage.observed.cluster.annotations;
+    annotations.insert(names::ANNOTATION_EARLIER_VOLUMES.into(), "adopt".into());
+    let story = stage.next();
+    assert_eq!(story.matches("annotate claim").count(), 3, "{story}");
+    assert_eq!(stage.observed.status.cluster_id, None, "a stale cache could have shown them");
+    assert!(stage.next().contains("tell VolumesAdopted"));
+}
+
+#[test]
 fn volumes_that_disagree_are_not_adopted() {
     let mut stage = recreated(false);
     stage

@@ -12,6 +12,7 @@ use crate::reason::Reason;
 use crate::world::{annotation, exactly, is_terminating, label};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use quorate_crds::{FormationStatus, MemberRole, names};
+use std::collections::BTreeMap;
 
 /// Returns whether the way is free to go on with what the memory now says.
 pub(crate) fn step(draft: &mut Draft<'_>) -> bool {
@@ -41,15 +42,7 @@ pub(crate) fn step(draft: &mut Draft<'_>) -> bool {
             false
         }
         Some("adopt") => match adopt(draft, &claims) {
-            Ok(memory) => {
-                draft.tell(
-                    false,
-                    "VolumesAdopted",
-                    format!("adopted {} volumes of an earlier cluster", memory.members.len()),
-                );
-                draft.memory = memory;
-                true
-            }
+            Ok(memory) => take_over(draft, memory, &claims),
             Err(problem) => {
                 draft.wait(
                     Reason::EarlierVolumesFound,
@@ -79,6 +72,33 @@ pub(crate) fn step(draft: &mut Draft<'_>) -> bool {
             false
         }
     }
+}
+
+/// Marks the claims as ours, and remembers their members once all marks are seen. The marks are
+/// writes with preconditions, so that claims which only a stale cache still shows are not adopted.
+fn take_over(draft: &mut Draft<'_>, memory: Memory, claims: &[&PersistentVolumeClaim]) -> bool {
+    let uid = &draft.world.observed.cluster.uid;
+    for claim in claims {
+        let adopted = memory.members.values().any(|member| member.claim_uid == claim.metadata.uid);
+        let marked = annotation(&claim.metadata, names::ANNOTATION_CLUSTER_UID) == Some(uid);
+        if adopted && !marked {
+            draft.actions.push(Action::AnnotateClaim {
+                claim: exactly(&claim.metadata),
+                annotations: BTreeMap::from([(
+                    names::ANNOTATION_CLUSTER_UID.to_owned(),
+                    uid.clone(),
+                )]),
+            });
+        }
+    }
+    if !draft.actions.is_empty() {
+        draft.wait(Reason::Forming, "the volumes of an earlier cluster are being adopted as asked");
+        return false;
+    }
+    let adopted = memory.members.len();
+    draft.tell(false, "VolumesAdopted", format!("adopted {adopted} volumes of an earlier cluster"));
+    draft.memory = memory;
+    true
 }
 
 /// Rebuilds the memory from what was mirrored in the claims (see [`crate::steps::mirror`]).
@@ -129,7 +149,9 @@ fn adopt(draft: &Draft<'_>, claims: &[&PersistentVolumeClaim]) -> Result<Memory,
         // Voter or learner: the store says so once it runs. A voter at worst, so that nothing is
         // risked meanwhile.
         member.role = MemberRole::Voter;
-        if let Some(token) = annotation(&claim.metadata, names::ANNOTATION_TOKEN) {
+        if let Some(token) = annotation(&claim.metadata, names::ANNOTATION_TOKEN)
+            && memory.formation.is_none()
+        {
             memory.formation = Some(FormationStatus { token: token.to_owned(), ordinal });
         }
     }

@@ -43,6 +43,9 @@ impl World {
         }
         let happened = self.edit_wish(kind) || self.hurt(kind);
         if happened {
+            if self.traced {
+                println!("{} fault: {kind}", self.seconds);
+            }
             *counts.entry(kind).or_default() += 1;
         }
     }

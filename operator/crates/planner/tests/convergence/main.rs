@@ -54,6 +54,7 @@ fn new_world(seed: u64) -> World {
         ever_removed: BTreeSet::new(),
         acts: Counts::new(),
         faults: true,
+        traced: false,
         uids: 0,
     };
     create_cluster(&mut world);
@@ -171,8 +172,9 @@ fn converged(world: &World, seed: u64) {
 }
 
 /// One world from its creation to its rest; returns the steps that it took.
-fn live_through(seed: u64, counts: &mut Counts) -> usize {
+fn live_through(seed: u64, counts: &mut Counts, traced: bool) -> usize {
     let mut world = new_world(seed);
+    world.traced = traced;
     for _ in 0..TROUBLED {
         if world.random.once_in(10) {
             world.disturb(counts);
@@ -191,10 +193,12 @@ fn live_through(seed: u64, counts: &mut Counts) -> usize {
 fn every_world_converges_and_breaks_no_law_on_the_way() {
     let wanted = number("QUORATE_CONVERGENCE_STEPS", STEPS);
     let first = number("QUORATE_CONVERGENCE_SEED", 1) as u64;
+    // One step asked for is one world, told in full.
+    let replay = wanted <= 1;
     let mut counts = Counts::new();
     let (mut steps, mut seed) = (0, first);
     while steps < wanted {
-        let life = AssertUnwindSafe(|| live_through(seed, &mut counts));
+        let life = AssertUnwindSafe(|| live_through(seed, &mut counts, replay));
         steps += catch_unwind(life).unwrap_or_else(|_panic| {
             panic!(
                 "seed {seed}: see above; QUORATE_CONVERGENCE_SEED={seed} \
@@ -203,7 +207,6 @@ fn every_world_converges_and_breaks_no_law_on_the_way() {
         });
         seed += 1;
     }
-    let replay = wanted <= 1;
     println!("{steps} steps in {} worlds: {counts:?}", seed - first);
     for kind in KINDS.into_iter().chain(ACTS) {
         assert!(

@@ -56,7 +56,23 @@ impl World {
         self.faults && self.random.once_in(16)
     }
 
+    /// What a replay of one seed prints.
+    fn trace(&self, planned: &Plan) {
+        for apply in &planned.objects {
+            println!("{} apply {} {}", self.seconds, apply.object.kind(), apply.object.name());
+        }
+        for action in &planned.actions {
+            println!("{} {action}", self.seconds);
+        }
+        for event in &planned.events {
+            println!("{} event {} {}", self.seconds, event.reason, event.message);
+        }
+    }
+
     fn execute(&mut self, planned: &Plan) {
+        if self.traced {
+            self.trace(planned);
+        }
         if let Some(status) = planned.status.clone() {
             // A conflict: somebody edited the StoreCluster meanwhile.
             if self.dies_here() {

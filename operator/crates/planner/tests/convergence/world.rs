@@ -56,6 +56,8 @@ pub(crate) struct World {
     /// What the operator did while there were faults, by kind.
     pub(crate) acts: Counts,
     pub(crate) faults: bool,
+    /// Whether plans are printed: a replay of one seed.
+    pub(crate) traced: bool,
     pub(crate) uids: u64,
 }
 

@@ -1,0 +1,97 @@
+//! The images of store and operator, built from the Containerfiles that a user would build.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use quorate_kubernetes::images::{self, Image};
+use quorate_kubernetes::{Progress, components};
+use sha2::{Digest, Sha256};
+
+use crate::programs::Program;
+
+/// Where the images say that they come from. No such host exists: what a node lacks cannot be pulled.
+pub const REGISTRY: &str = "quorate.local";
+
+/// The tag of both images: the version that manifests ask for.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Stands in for a distroless base: the loader, and the libraries that both programs need.
+const BASE: &str = "quorate.local/base:1";
+
+/// An image that was built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// Its full name, with the tag.
+    pub name: String,
+    /// The OCI archive.
+    pub archive: PathBuf,
+    /// Begins the digest of the program in it: changes when the program does.
+    pub digest: String,
+}
+
+/// Both images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// The server's.
+    pub store: Built,
+    /// The operator's.
+    pub operator: Built,
+}
+
+impl Images {
+    /// Builds both programs and an image of each.
+    ///
+    /// # Errors
+    /// A program does not compile, or buildah refuses.
+    pub fn build(progress: &Progress) -> Result<Self> {
+        progress.say("building the store and the operator");
+        let store = Program::Store.build(progress)?;
+        let operator = Program::Operator.build(progress)?;
+        progress.say("building their images");
+        images::build_base(BASE, &[&store, &operator])?;
+        Ok(Self {
+            store: image(Program::Store, &store)?,
+            operator: image(Program::Operator, &operator)?,
+        })
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn all(&self) -> [&Built; 2] {
+        [&self.store, &self.operator]
+    }
+}
+
+/// The repository of a program's image: its name without the tag.
+#[must_use]
+pub fn repository(program: Program) -> String {
+    format!("{REGISTRY}/{}", program.package())
+}
+
+fn image(program: Program, file: &Path) -> Result<Built> {
+    let context = components::cache().join("images/context").join(program.package());
+    let root = context.join("rootfs");
+    if root.exists() {
+        fs::remove_dir_all(&root).with_context(|| format!("clear {}", root.display()))?;
+    }
+    fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
+    let staged = root.join(program.package());
+    fs::copy(file, &staged).with_context(|| format!("copy {}", file.display()))?;
+    let name = format!("{}:{VERSION}", repository(program));
+    let containerfile = program.containerfile();
+    let arguments = [("BASE", BASE)];
+    let archive = images::build(&Image {
+        name: &name,
+        containerfile: &containerfile,
+        context: &context,
+        arguments: &arguments,
+    })?;
+    Ok(Built { name, archive, digest: digest(&staged)? })
+}
+
+fn digest(file: &Path) -> Result<String> {
+    let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let sum = Sha256::digest(&bytes);
+    Ok(sum.iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+}

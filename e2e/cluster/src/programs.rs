@@ -1,0 +1,90 @@
+//! The two programs under test, built with the profile of the program that asks.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use quorate_kubernetes::{Progress, command, components};
+
+/// One of our two programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The server.
+    Store,
+    /// The operator.
+    Operator,
+}
+
+impl Program {
+    /// The package, which is also the name of the file.
+    #[must_use]
+    pub fn package(self) -> &'static str {
+        match self {
+            Self::Store => "quorate",
+            Self::Operator => "quorate-operator",
+        }
+    }
+
+    /// The variable that names a file to be used instead of a fresh build.
+    #[must_use]
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Store => "QUORATE_BIN",
+            Self::Operator => "QUORATE_OPERATOR_BIN",
+        }
+    }
+
+    /// The Containerfile that a user would build it with.
+    #[must_use]
+    pub fn containerfile(self) -> PathBuf {
+        match self {
+            Self::Store => root().join("node/Containerfile"),
+            Self::Operator => root().join("operator/Containerfile"),
+        }
+    }
+
+    /// Builds the program, so that a run never meets the program of yesterday, and returns its file.
+    ///
+    /// Profile and target directory are those of the program that asks: what was compiled for it is
+    /// not compiled again.
+    ///
+    /// # Errors
+    /// It does not compile (the message quotes the compiler), or the variable names no file.
+    pub fn build(self, progress: &Progress) -> Result<PathBuf> {
+        if let Some(path) = std::env::var_os(self.variable()) {
+            let path = PathBuf::from(path);
+            ensure!(path.is_file(), "{} names {}, no file", self.variable(), path.display());
+            return Ok(path);
+        }
+        let own = std::env::current_exe().context("find the path of this program")?;
+        // <target>/<profile>/demo, or <target>/<profile>/deps/<test>
+        let directory = own.parent().context("a program lies in a directory")?;
+        let directory = match directory.file_name().and_then(|name| name.to_str()) {
+            Some("deps") => directory.parent().context("deps lies in a profile's directory")?,
+            Some(_) | None => directory,
+        };
+        let target = directory.parent().context("a profile lies in a target directory")?;
+        let profile = match directory.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        let package = self.package();
+        let log = components::cache().join(format!("build-{package}.log"));
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(root()).args(["build", "--locked", "--package", package]);
+        build.args(["--profile", profile]).arg("--target-dir").arg(target);
+        build.env("CARGO_TERM_COLOR", "never");
+        command::run_logged(&mut build, &log, &format!("building {package}"), progress)?;
+        let program = directory.join(package);
+        ensure!(program.is_file(), "cargo built no {}", program.display());
+        Ok(program)
+    }
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("this package lies two levels below the root").to_owned()
+}
