@@ -119,7 +119,12 @@ async fn wait_to_join(waiting_for: &str, told: &mut String) {
 async fn open(config: &Config, settings: &WalSettings) -> Result<DataDirectory, Fatal> {
     let disk: Arc<dyn Disk> = Arc::new(FileSystem);
     let data = config.data_dir.as_path();
-    let expected = Expectations::default();
+    // As in etcd, --initial-cluster and its token mean nothing to a directory that has data; a joiner is told by id.
+    let cluster = match &config.start {
+        Start::Join { cluster_id, .. } => Some(quorate_storage::identity::ClusterId(*cluster_id)),
+        Start::New(_) | Start::Existing(_) => None,
+    };
+    let expected = Expectations { cluster, member: None };
     match recovery::open(disk.clone(), data, &expected) {
         Err(OpenError::Empty(_)) => {}
         outcome => return outcome.map_err(open_fatal),

@@ -39,10 +39,15 @@ pub async fn run(handle: Handle, publication: Publication) {
             feature_level: known.feature_level,
         };
         if says == publication {
+            if handle.leadership().leader.0 == 0 {
+                continue;
+            }
+            // As in etcd (`embed/serve.go`, ReadyNotify), this is said when there is a leader: who waits for it may send
+            // requests that fail without one.
             info!(
                 name = publication.name,
                 urls = publication.client_urls.join(","),
-                "published to the cluster"
+                "published to the cluster; ready to serve client requests"
             );
             return;
         }

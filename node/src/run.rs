@@ -96,7 +96,7 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
     info!(
         member = %format!("{:x}", member.identity.member.0),
         cluster = %format!("{:x}", member.identity.cluster.0),
-        "ready to serve client requests"
+        "the listeners are open"
     );
     let outcome = tokio::select! {
         () = stop_signal() => Ok(()),

@@ -73,10 +73,8 @@ pub(crate) async fn count(port: u16) -> Result<i64> {
 /// Puts keys and values in one transaction.
 pub(crate) async fn put_all(channel: &Channel, puts: Vec<pb::PutRequest>) -> Result<()> {
     let wrap = |put| pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) };
-    let request = pb::TxnRequest {
-        success: puts.into_iter().map(wrap).collect(),
-        ..Default::default()
-    };
+    let request =
+        pb::TxnRequest { success: puts.into_iter().map(wrap).collect(), ..Default::default() };
     let answer = KvClient::new(channel.clone()).txn(request).await.context("fill the store")?;
     if !answer.into_inner().succeeded {
         bail!("a transaction without conditions took its other branch");

@@ -16,7 +16,8 @@ use crate::client;
 use crate::limits::{FILL_IN_FLIGHT, FILL_MAX, FILL_TXN_PUTS, KEY_BYTES, VALUE_BYTES};
 
 /// The key that ranges read: one that can be typed on a command line, which those of the tool cannot.
-pub(crate) const RANGE_KEY: &str = "range-key-0000000000000000000000000000000000000000000000000000000";
+pub(crate) const RANGE_KEY: &str =
+    "range-key-000000000000000000000000000000000000000000000000000000";
 
 /// Fills the store through all members and returns how long it took. The same round gives both servers the same keys in
 /// the same order.

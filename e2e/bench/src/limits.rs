@@ -52,3 +52,8 @@ pub(crate) const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 pub(crate) const LOAD_SLOWNESS_MAX: u32 = 5;
 /// See [`LOAD_SLOWNESS_MAX`].
 pub(crate) const LOAD_GRACE: Duration = Duration::from_secs(60);
+
+/// The short run that says how many operations the wanted seconds have: so many, and so many for each client.
+pub(crate) const CALIBRATION_OPERATIONS: usize = 200;
+/// See [`CALIBRATION_OPERATIONS`].
+pub(crate) const CALIBRATION_ROUNDS: usize = 10;

@@ -53,7 +53,8 @@ pub(crate) async fn run(plan: &Plan, case: Case, total: usize, ports: &[u16]) ->
     let at_most = Duration::from_secs(plan.seconds.into()) * LOAD_SLOWNESS_MAX + LOAD_GRACE;
     let child = command.spawn().context("start the load generator")?;
     let output = timeout(at_most, child.wait_with_output()).await;
-    let output = output.with_context(|| format!("{} takes longer than {at_most:?}", case.name()))?;
+    let output =
+        output.with_context(|| format!("{} takes longer than {at_most:?}", case.name()))?;
     let output = output.context("wait for the load generator")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_run_with_failed_operations_is_no_figure() {
-        let text = format!("{PRINTED}\nError distribution:\n  [3]\tetcdserver: too many requests\n");
+        let text =
+            format!("{PRINTED}\nError distribution:\n  [3]\tetcdserver: too many requests\n");
         let error = parse(&text).unwrap_err().to_string();
         assert!(error.contains("too many requests"), "{error}");
     }

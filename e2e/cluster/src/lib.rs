@@ -1,1 +1,7 @@
-//! The operator on a real Kubernetes: one file per fear.
+//! The operator on a real Kubernetes.
+
+pub mod images;
+pub mod installation;
+pub mod limits;
+pub mod programs;
+pub mod story;

@@ -35,7 +35,13 @@ fn build() -> Result<PathBuf> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.current_dir(root()).args(["build", "--locked", "--package=quorate", "--profile", profile]);
+    build.current_dir(root()).args([
+        "build",
+        "--locked",
+        "--package=quorate",
+        "--profile",
+        profile,
+    ]);
     build.arg("--target-dir").arg(target);
     command::output(&mut build).context("build the server under test")?;
     let program = profile_directory.join("quorate");

@@ -20,7 +20,8 @@ pub fn get(port: u16, path: &str) -> Result<(u16, String)> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("receive")?;
     let text = String::from_utf8_lossy(&answer);
-    let (head, body) = text.split_once("\r\n\r\n").context("an answer without an end of its head")?;
+    let (head, body) =
+        text.split_once("\r\n\r\n").context("an answer without an end of its head")?;
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok((code.context("an answer without a status code")?, body.to_owned()))
 }

@@ -36,7 +36,7 @@ fn there_is_something_to_look_at() {
         let read = tree.rust_below(directory).count();
         assert!(read > 10, "only {read} files of {directory} were read");
     }
-    let code = purity::pure_files(tree).flat_map(|file| file.code());
+    let code = purity::pure_files(tree).flat_map(quorate_tidy::SourceFile::code);
     let (tests, rest): (Vec<_>, Vec<_>) = code.partition(|(_, _, for_tests)| *for_tests);
     assert!(tests.len() > 1000 && rest.len() > 5000, "{} and {}", tests.len(), rest.len());
     assert!(workspace().packages.len() >= 16, "{:?}", workspace().packages);

@@ -83,7 +83,7 @@ pub fn sleeps(tree: &Tree, exceptions: &[Exception]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut used = Vec::new();
     for file in &tree.rust {
-        for (line, code, for_tests) in file.code().filter(|(_, code, _)| sleeps(code)) {
+        for (line, _, for_tests) in file.code().filter(|(_, code, _)| sleeps(code)) {
             let excepted = exceptions.iter().any(|exception| exception.path == file.path);
             if for_tests {
                 let advice = "a test sleeps: wait for the condition with a deadline instead";

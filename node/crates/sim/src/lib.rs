@@ -1,2 +1,3 @@
 //! The simulator.
 pub mod judge;
+pub mod world;

@@ -62,6 +62,9 @@ pub struct WatchHub {
     watches: BTreeMap<Name, Watch>,
     interest: Interest,
     lagging: BTreeSet<Name>,
+    /// Those of `lagging` whose replay is under way. A client may end a watch meanwhile and make another of the same id:
+    /// that one is not meant by the replay's end.
+    replaying: BTreeSet<Name>,
     notified: BTreeSet<Name>,
 }
 
@@ -126,6 +129,7 @@ impl WatchHub {
         let Some(watch) = self.watches.remove(&name) else { return false };
         self.interest.remove(&watch.spec.range, name);
         self.lagging.remove(&name);
+        self.replaying.remove(&name);
         self.notified.remove(&name);
         true
     }
@@ -134,6 +138,9 @@ impl WatchHub {
     /// everything queued (INV-W6).
     pub fn progress(&mut self, stream: StreamId, now: Now, sink: &mut dyn Sink) {
         if self.of_stream(stream).all(|(_, watch)| watch.live) {
+            let lagging = self.lagging.range((stream, WatchId(i64::MIN))..);
+            let own = lagging.take_while(|name| name.0 == stream).count();
+            assert!(own == 0, "INV-W6: a stream with {own} lagging watches was told of progress");
             sink.offer(stream, Delivery::Progress { watch: None, revision: now.revision });
         }
     }
@@ -192,6 +199,10 @@ impl WatchHub {
         let revision = events[0].revision.main;
         let watch = self.watches.get_mut(&name).expect("interest holds live watches only");
         assert!(watch.live, "INV-W1: a lagging watch was told of revision {revision} out of turn");
+        assert!(
+            events.iter().all(|event| event.revision.main == revision),
+            "INV-W4: a delivery of revision {revision} has changes of another"
+        );
         let prev_kv = watch.spec.prev_kv;
         let delivery = Delivery::Events { watch: name.1, revision, events, prev_kv };
         if sink.offer(name.0, delivery) {
@@ -244,20 +255,30 @@ impl WatchHub {
                 self.remove(name);
                 sink.answer(stream, compacted(name.1, now));
             } else {
+                self.replaying.insert(name);
                 lagging.push(Lagging { watch: name.1, spec: watch.spec.clone(), next: watch.next });
             }
         }
         lagging
     }
 
-    /// A lagging watch has been told everything below `next`. It is live again if that is the present; else it
-    /// stays behind. Whether it is live (or gone).
+    /// A replay of the stream came up to `next`: a lagging watch has been told everything below it, or waits for what is
+    /// later still (watches of one stream stand at different revisions). It is live again if that is the present; else
+    /// it stays behind. Whether it is live (or gone).
     pub fn resume(&mut self, stream: StreamId, watch: WatchId, next: i64, now: Now) -> bool {
         let name = (stream, watch);
-        let Some(state) = self.watches.get_mut(&name) else { return true };
+        if !self.replaying.remove(&name) {
+            return true;
+        }
+        let state = self.watches.get_mut(&name).expect("removed from both");
         assert!(!state.live, "INV-W2: a live watch was resumed");
-        assert!(next >= state.next, "INV-W1: a replay went back from {} to {next}", state.next);
+        assert!(
+            next <= now.revision + 1,
+            "INV-W3: a replay claims to be at {next}, the store is at {}",
+            now.revision
+        );
         state.told |= next > state.next;
+        let next = next.max(state.next);
         state.next = next;
         if next <= now.revision {
             return false;
@@ -286,4 +307,108 @@ fn watch_event(event: &Event, with_prev: bool, view: &dyn View) -> Result<WatchE
         Some(_) | None => None,
     };
     Ok(WatchEvent::new(event.revision, event.key.clone(), event.deleted, event.kv.clone(), prev_kv))
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_machine::KeyRange;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Vec<Delivery>);
+
+    impl Sink for Heard {
+        fn offer(&mut self, _stream: StreamId, delivery: Delivery) -> bool {
+            self.0.push(delivery);
+            true
+        }
+
+        fn answer(&mut self, _stream: StreamId, delivery: Delivery) {
+            self.0.push(delivery);
+        }
+
+        fn lags(&mut self, _stream: StreamId) {}
+    }
+
+    const STREAM: StreamId = StreamId(1);
+
+    fn from(start_revision: i64) -> WatchSpec {
+        WatchSpec {
+            range: KeyRange::From(bytes::Bytes::new()),
+            start_revision,
+            no_put: false,
+            no_delete: false,
+            prev_kv: false,
+            progress_notify: false,
+        }
+    }
+
+    fn hub_with(starts: &[i64], now: Now) -> WatchHub {
+        let mut hub = WatchHub::default();
+        for (id, start_revision) in (1..).zip(starts) {
+            let spec = from(*start_revision);
+            hub.create(STREAM, WatchId(id), spec, now, &mut Heard::default());
+        }
+        hub
+    }
+
+    fn lagging(hub: &mut WatchHub, now: Now) -> Vec<(i64, i64)> {
+        let lagging = hub.lagging(STREAM, 64, now, &mut Heard::default());
+        lagging.into_iter().map(|lagging| (lagging.watch.0, lagging.next)).collect()
+    }
+
+    /// A replay that stops early has not reached the watch that stands further on.
+    #[test]
+    fn a_replay_never_takes_a_watch_back() {
+        let now = Now { revision: 2000, compacted: -1 };
+        let mut hub = hub_with(&[1, 800], now);
+        assert_eq!(lagging(&mut hub, now), [(1, 1), (2, 800)]);
+        for id in [1, 2] {
+            assert!(!hub.resume(STREAM, WatchId(id), 501, now));
+        }
+        assert_eq!(lagging(&mut hub, now), [(1, 501), (2, 800)]);
+        for id in [1, 2] {
+            assert!(hub.resume(STREAM, WatchId(id), 2001, now));
+        }
+        assert_eq!(hub.counts(), (2, 0));
+    }
+
+    /// It waits for a revision that is still to come when a snapshot makes every watch replay.
+    #[test]
+    fn a_watch_of_the_future_outlives_a_jump() {
+        let mut hub = hub_with(&[1000], Now { revision: 10, compacted: -1 });
+        assert_eq!(hub.counts(), (1, 0));
+        hub.jump(10, &mut Heard::default());
+        assert_eq!(hub.counts(), (1, 1));
+        let now = Now { revision: 50, compacted: 20 };
+        assert_eq!(lagging(&mut hub, now), [(1, 1000)]);
+        assert!(hub.resume(STREAM, WatchId(1), 51, now));
+        assert_eq!(hub.counts(), (1, 0));
+    }
+
+    #[test]
+    fn a_stream_hears_of_progress_only_when_nothing_of_it_lags() {
+        let now = Now { revision: 10, compacted: -1 };
+        let mut hub = hub_with(&[0, 3], now);
+        let mut heard = Heard::default();
+        hub.progress(STREAM, now, &mut heard);
+        assert!(heard.0.is_empty(), "{:?}", heard.0);
+        assert_eq!(lagging(&mut hub, now), [(2, 3)]);
+        assert!(hub.resume(STREAM, WatchId(2), 11, now));
+        hub.progress(STREAM, now, &mut heard);
+        assert!(matches!(heard.0[..], [Delivery::Progress { watch: None, revision: 10 }]));
+    }
+
+    /// A client ends a watch while it is being replayed and makes another one of the same id.
+    #[test]
+    fn the_end_of_a_replay_is_not_for_a_watch_that_took_the_id() {
+        let now = Now { revision: 10, compacted: -1 };
+        let mut hub = hub_with(&[5], now);
+        assert_eq!(lagging(&mut hub, now), [(1, 5)]);
+        hub.cancel(STREAM, WatchId(1), now, &mut Heard::default());
+        hub.create(STREAM, WatchId(1), from(2), now, &mut Heard::default());
+        hub.resume(STREAM, WatchId(1), 11, now);
+        assert_eq!(lagging(&mut hub, now), [(1, 2)], "it still wants its own history");
+    }
 }

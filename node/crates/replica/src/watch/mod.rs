@@ -20,6 +20,8 @@ mod delivery;
 mod hub;
 mod interest;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 pub use delivery::*;
 pub use hub::{Lagging, Now, Sink, WatchHub};

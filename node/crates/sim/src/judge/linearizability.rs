@@ -204,12 +204,9 @@ impl Check<'_> {
                 let oldest = oldest_revision(&operation.request);
                 let compacts = matches!(operation.request, Request::Compact(_));
                 self.compactions().any(|(compaction, floor)| {
-                    let may_have = !matches!(
-                        compaction.outcome,
-                        Outcome::Refused(_) | Outcome::Failed
-                    );
-                    let behind =
-                        |wanted: i64| wanted < floor || (compacts && wanted == floor);
+                    let may_have =
+                        !matches!(compaction.outcome, Outcome::Refused(_) | Outcome::Failed);
+                    let behind = |wanted: i64| wanted < floor || (compacts && wanted == floor);
                     may_have
                         && compaction.invoked <= operation.returned
                         && !std::ptr::eq(compaction, operation)
@@ -220,16 +217,17 @@ impl Check<'_> {
             Refusal::LeaseNotFound => true,
             Refusal::LeaseExists => false,
         };
-        if right { Ok(()) } else { Err(unexplained(operation, "a refusal without a reason", &refusal)) }
+        if right {
+            Ok(())
+        } else {
+            Err(unexplained(operation, "a refusal without a reason", &refusal))
+        }
     }
 
     /// Finds a maker for every revision that no answered request made.
     fn explain_the_rest(&mut self) -> Result<(), Violation> {
-        let unknown: Vec<&Operation> = self
-            .history
-            .iter()
-            .filter(|operation| operation.outcome == Outcome::Unknown)
-            .collect();
+        let unknown: Vec<&Operation> =
+            self.history.iter().filter(|operation| operation.outcome == Outcome::Unknown).collect();
         let open: Vec<&Transaction> = self
             .log
             .transactions

@@ -59,7 +59,8 @@ fn story() -> Store {
         relation: Relation::Equal,
         target: CompareTarget::Value(b"2".to_vec()),
     };
-    let txn = Txn { compare: vec![compare], success: vec![delete("a"), put("b", "3")], failure: vec![] };
+    let txn =
+        Txn { compare: vec![compare], success: vec![delete("a"), put("b", "3")], failure: vec![] };
     store.ask(Request::Txn(txn), 60, 65, 70);
     store.ask(read(false), 80, 85, 90);
     store.ask(Request::Compact(3), 100, 105, 110);
@@ -183,7 +184,9 @@ fn nobody_sees_a_write_before_it_was_asked_for() {
 
 #[test]
 fn history_that_was_compacted_is_not_read_and_only_that_is_refused() {
-    let at = |revision| Request::Range(Range { keys: Selector::key(b"a"), revision, ..Range::default() });
+    let at = |revision| {
+        Request::Range(Range { keys: Selector::key(b"a"), revision, ..Range::default() })
+    };
     let mut store = story();
     store.ask(at(2), 120, 125, 130);
     assert_eq!(store.history[6].outcome, Outcome::Refused(Refusal::Compacted));

@@ -134,7 +134,8 @@ impl Model {
             Request::Revoke(id) if !known(*id) => Err(Refusal::LeaseNotFound),
             Request::Grant { id, .. } if self.leases.contains_key(id) => Err(Refusal::LeaseExists),
             Request::Txn(txn) => {
-                let succeeded = txn.compare.iter().all(|compare| self.holds(compare, self.revision));
+                let succeeded =
+                    txn.compare.iter().all(|compare| self.holds(compare, self.revision));
                 let branch = if succeeded { &txn.success } else { &txn.failure };
                 branch.iter().try_for_each(|request| self.check_leases(request))
             }

@@ -190,12 +190,7 @@ impl Told<'_> {
     }
 
     /// The events of one revision are exactly its changes that the watch wants.
-    fn group(
-        &self,
-        revision: i64,
-        group: &[WatchEvent],
-        compacted: i64,
-    ) -> Result<(), Violation> {
+    fn group(&self, revision: i64, group: &[WatchEvent], compacted: i64) -> Result<(), Violation> {
         let made = self.log.at(revision).map_or(&[][..], |made| &made.changes);
         let wanted: Vec<&Change> = made.iter().filter(|change| self.watch.wants(change)).collect();
         let as_told = |event: &WatchEvent, change: &Change| {
@@ -214,7 +209,8 @@ impl Told<'_> {
                 None => !self.watch.prev || before.is_none() || revision <= compacted,
             };
             if !right {
-                let what = format!("before {event:?} the key was {before:?} (compacted {compacted})");
+                let what =
+                    format!("before {event:?} the key was {before:?} (compacted {compacted})");
                 return Err(self.broken("watch: prev_kv", &what));
             }
         }

@@ -9,7 +9,8 @@ fn world() -> (ChangeLog, Model) {
         let (key, value) = (key.as_bytes().to_vec(), value.as_bytes().to_vec());
         Request::Put(Put { key, value, ..Put::default() })
     };
-    let both = crate::judge::Txn { success: vec![put("a", "2"), put("b", "1")], ..Default::default() };
+    let both =
+        crate::judge::Txn { success: vec![put("a", "2"), put("b", "1")], ..Default::default() };
     let requests = [
         put("a", "1"),
         Request::Txn(both),

@@ -69,14 +69,12 @@ impl Knowledge {
             76..84 => Request::Delete(delete(random)),
             84..87 => self.compact(random),
             87..91 if !self.winding_down => self.grant(random),
-            91..97 if !self.winding_down => self.lease(random).map_or_else(
-                || Request::Range(self.range(random, false)),
-                Request::Renew,
-            ),
-            97..99 => self.lease(random).map_or_else(
-                || Request::Range(self.range(random, false)),
-                Request::Revoke,
-            ),
+            91..97 if !self.winding_down => self
+                .lease(random)
+                .map_or_else(|| Request::Range(self.range(random, false)), Request::Renew),
+            97..99 => self
+                .lease(random)
+                .map_or_else(|| Request::Range(self.range(random, false)), Request::Revoke),
             _ => Request::Put(self.put(random)),
         }
     }
@@ -138,8 +136,7 @@ impl Knowledge {
     }
 
     fn compare(&self, random: &mut Random) -> Compare {
-        let relations =
-            [Relation::Equal, Relation::NotEqual, Relation::Greater, Relation::Less];
+        let relations = [Relation::Equal, Relation::NotEqual, Relation::Greater, Relation::Less];
         let near = self.revision - i64::try_from(random.below(20)).expect("small");
         let few = i64::try_from(random.below(4)).expect("small");
         let target = match random.below(5) {

@@ -1,7 +1,10 @@
 //! What is scheduled.
 
+use std::fmt;
+
 use bytes::Bytes;
-use quorate_consensus::MemberId;
+use quorate_consensus::{Body, MemberId};
+use quorate_replica::{PeerBody, PeerMessage};
 
 use super::{
     process::Thread,
@@ -10,7 +13,6 @@ use super::{
 use crate::judge::Outcome;
 
 /// Something that happens at its time.
-#[derive(Debug)]
 pub(crate) enum Event {
     /// A member's clock ticks, in one life of its process.
     Tick(MemberId, u64),
@@ -42,6 +44,73 @@ pub(crate) enum Event {
     Watcher(usize),
     /// Something goes wrong, or right again.
     Chaos,
+}
+
+/// One line of the trace.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tick(member, _) => write!(f, "{member} ticks"),
+            Self::Run(member, _, thread) => write!(f, "{member} runs {thread:?}"),
+            Self::Deliver { from, to, number, bytes, .. } => {
+                write!(f, "{from} -> {to} message {number} of {} bytes: ", bytes.len())?;
+                match PeerMessage::decode(bytes.clone()) {
+                    Ok(message) => write!(f, "{}", kind(&message.body)),
+                    Err(error) => write!(f, "{error}"),
+                }
+            }
+            Self::Transfer { from, to, what, .. } => {
+                write!(f, "{from} -> {to} snapshot: ")?;
+                match what {
+                    Transferred::Head { meta, .. } => write!(f, "head of index {}", meta.index),
+                    Transferred::Rows(rows) => write!(f, "{} rows", rows.len()),
+                    Transferred::End(rows) => write!(f, "end of {rows}"),
+                    Transferred::Taken => f.write_str("taken"),
+                    Transferred::Answer(installed) => write!(f, "installed: {installed}"),
+                    Transferred::Broken => f.write_str("broken off"),
+                }
+            }
+            Self::Restart(member) => write!(f, "{member} starts"),
+            Self::Publish(member, _) => write!(f, "{member} tells its name"),
+            Self::NotifyProgress(member, _) => write!(f, "{member} notifies of progress"),
+            Self::Removed(member) => write!(f, "{member} hears of its removal"),
+            Self::Client(client) => write!(f, "client {client} has time"),
+            Self::Ask(operation, member) => write!(f, "{member} is asked {operation}"),
+            Self::Answer(operation, outcome) => write!(f, "answer to {operation}: {outcome:?}"),
+            Self::GiveUp(operation, _) => write!(f, "no answer to {operation}"),
+            Self::OperatorGivesUp(change) => write!(f, "no answer to change {change}"),
+            Self::Watcher(which) => write!(f, "watcher {which}"),
+            Self::Chaos => f.write_str("chaos"),
+        }
+    }
+}
+
+fn kind(body: &PeerBody) -> String {
+    let message = match body {
+        PeerBody::Consensus(message) => message,
+        PeerBody::Forward { requests, .. } => return format!("{} requests", requests.len()),
+        PeerBody::ForwardAccepted { accepted, .. } => {
+            return format!("{} accepted", accepted.len());
+        }
+        PeerBody::ForwardRefused { refused, .. } => return format!("refused {refused:?}"),
+    };
+    let term = message.term;
+    match &message.body {
+        Body::Append { previous_index, entries, commit, .. } => {
+            format!("term {term} append {} after {previous_index}, commit {commit}", entries.len())
+        }
+        other @ (Body::PreVote { .. }
+        | Body::PreVoteResponse { .. }
+        | Body::Vote { .. }
+        | Body::VoteResponse { .. }
+        | Body::AppendResponse { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatResponse { .. }
+        | Body::Snapshot { .. }
+        | Body::TimeoutNow
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexResponse { .. }) => format!("term {term} {other:?}"),
+    }
 }
 
 impl Event {

@@ -97,7 +97,8 @@ impl Promised {
     pub(crate) fn check(&mut self, member: MemberId, recovered: &Recovered) {
         let Token { term, vote, last_index, .. } = self.durable;
         let found = recovered.hard_state;
-        let kept = found.term > term || (found.term == term && (vote == MemberId::NONE || found.vote == vote));
+        let kept = found.term > term
+            || (found.term == term && (vote == MemberId::NONE || found.vote == vote));
         assert!(
             kept,
             "INV-R2: member {member} forgot what was durable: {:?} became {found:?}",

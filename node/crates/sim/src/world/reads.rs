@@ -135,10 +135,7 @@ impl Chunks {
 }
 
 fn answered(outcome: &RangeOutcome) -> Outcome {
-    Outcome::Answered {
-        revision: outcome.revision,
-        response: translate::range_response(outcome),
-    }
+    Outcome::Answered { revision: outcome.revision, response: translate::range_response(outcome) }
 }
 
 /// Separates refusals, which are answers, from failed reads, which end the process.

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_replica::watch::{
-    Delivery, Lagging, Now, Sink, StreamId, WatchId, WatchSpec, replay,
-};
+use quorate_replica::watch::{Delivery, Lagging, Now, Sink, StreamId, WatchId, WatchSpec, replay};
 use quorate_storage::rows::{Pin, RowReader};
 
 use super::{

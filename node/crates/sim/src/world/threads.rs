@@ -266,8 +266,7 @@ impl Process {
         }
         let machine = self.applier.machine_mut();
         let state = machine.encode_state();
-        let at =
-            CheckpointAt { index: meta.index, term: meta.term, revision: machine.revision() };
+        let at = CheckpointAt { index: meta.index, term: meta.term, revision: machine.revision() };
         if let Some(job) = machine.store_mut().begin_checkpoint(at, state)? {
             self.logged_bytes = 0;
             self.job = Some((job, meta));

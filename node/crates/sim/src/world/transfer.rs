@@ -239,7 +239,7 @@ impl Process {
         let Some(mut incoming) = self.incoming.take() else { return Ok(()) };
         let (from, id) = (incoming.from, incoming.id);
         let mut more = false;
-        match incoming.stage {
+        match std::mem::replace(&mut incoming.stage, Stage::Announced) {
             Stage::Announced => {
                 if self.wanted.as_ref() == Some(&(from, incoming.meta.clone())) {
                     let (store, generation) = self.begin_generation(&incoming)?;
@@ -305,7 +305,9 @@ impl Process {
         scene: &mut Scene<'_>,
     ) -> Result<(), Stop> {
         let Incoming { id, from, meta, state, stage, .. } = incoming;
-        let Stage::Ready(store, generation) = stage else { panic!("installed before it was ready") };
+        let Stage::Ready(store, generation) = stage else {
+            panic!("installed before it was ready")
+        };
         let before = self.applier.now();
         if meta.index <= self.applied().0 {
             scene.effects.push(Effect::Transfer(from, id, Transferred::Answer(false)));

@@ -4,12 +4,7 @@ use quorate_consensus::MemberId;
 use quorate_replica::watch::{Delivery, StreamId, WatchSpec};
 
 use super::{
-    World, clients,
-    event::Event,
-    happenings::Happening,
-    random::Random,
-    streams::Told,
-    translate,
+    World, clients, event::Event, happenings::Happening, random::Random, streams::Told, translate,
 };
 use crate::judge::{Note, Watch};
 
@@ -23,6 +18,8 @@ pub(crate) struct Watcher {
     attached: Option<(MemberId, u64, StreamId)>,
     watch: Option<Watch>,
     streams: u64,
+    /// Stays where it is from now on.
+    settled: bool,
 }
 
 impl Watcher {
@@ -30,26 +27,24 @@ impl Watcher {
         let slow = random.chance(500);
         let pace = if slow { random.between(20_000, 400_000) } else { random.between(100, 5_000) };
         let capacity = random.index(6) + 1;
-        Self { random, pace, capacity, attached: None, watch: None, streams: 0 }
+        Self { random, pace, capacity, attached: None, watch: None, streams: 0, settled: false }
     }
 
-    /// Whether everything that it could be told by now has been told.
-    pub(crate) fn has_seen(&self, revision: i64) -> bool {
-        self.attached.is_some()
-            && self.watch.as_ref().is_some_and(|watch| {
-                watch.next() > revision || !watch.notes.is_empty()
-            })
+    /// Whether it stands on some member and has been told so.
+    pub(crate) fn is_attached(&self) -> bool {
+        let told = |watch: &Watch| !watch.notes.is_empty();
+        self.attached.is_some() && self.watch.as_ref().is_some_and(told)
     }
 
-    /// At the end nobody is slow.
-    pub(crate) fn hurry(&mut self) {
+    /// At the end nobody is slow, and nobody moves.
+    pub(crate) fn settle(&mut self) {
         self.pace = 2_000;
+        self.settled = true;
     }
 
     /// Hands its last watch over; it must have been told everything up to a revision.
     pub(crate) fn finish(&mut self, must_reach: i64) -> Option<Watch> {
         let mut watch = self.watch.take()?;
-        // One from the future owes nothing yet.
         watch.must_reach = Some(must_reach);
         Some(watch)
     }
@@ -108,7 +103,8 @@ impl World {
             self.detach(which, true);
             return 1_000;
         }
-        let leaves = self.watchers[which].random.chance(8);
+        let settled = self.watchers[which].settled;
+        let leaves = !settled && self.watchers[which].random.chance(8);
         let asks = self.watchers[which].random.chance(40);
         let mut told = Told::Gone;
         self.on(member, |process, scene| {

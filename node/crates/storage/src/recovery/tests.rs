@@ -527,12 +527,12 @@ fn a_flipped_bit_anywhere_is_refused_or_cuts_the_last_frame_only() {
             Err(error) => {
                 assert_eq!(error.verdict(), Some(Verdict::Corrupt), "byte {at}: {error}");
                 assert!(error.to_string().contains("remove this member"), "{error}");
-                assert!(at < last_frame, "byte {at} is of the last frame");
+                assert!(at < last_frame, "INV-S2: byte {at} is of the last frame");
                 refused += 1;
             }
             Ok(opened) if found(&opened) == acknowledged => unused += 1,
             Ok(opened) => {
-                assert!(at >= last_frame, "byte {at}: silently lost what was acknowledged");
+                assert!(at >= last_frame, "INV-S2: byte {at}: silently lost what was acknowledged");
                 let mut expected = acknowledged.clone();
                 expected.log.truncate(4);
                 expected.hard_state.commit = LogIndex(3);

@@ -1,0 +1,62 @@
+//! How long is waited for each thing, and how hard a store is worked, with the reason of each figure.
+
+use std::time::Duration;
+
+/// An operator's pod starts within seconds; ten times that beside compilers.
+pub const ROLLOUT: Duration = Duration::from_secs(120);
+
+/// A cluster of three forms in about 20 s on 2 free cores: a Job, then two joins of 7 s each, of
+/// which 5 s are a name that DNS has just denied and remembers.
+pub const FORMED: Duration = Duration::from_secs(180);
+
+/// One member joins in about 7 s and leaves in 3 s; the longest change here is of four members.
+pub const SCALED: Duration = Duration::from_secs(180);
+
+/// A pod that was deleted is back and ready within 10 s: 1 s to stop, 5 s of denied names, an
+/// election.
+pub const HEALED: Duration = Duration::from_secs(120);
+
+/// The operator looks at each cluster at least every 1.5 s; this is for what it says, beside
+/// compilers.
+pub const TOLD: Duration = Duration::from_secs(60);
+
+/// A namespace goes when its pods have stopped, which take up to 30 s each.
+pub const NAMESPACE_GONE: Duration = Duration::from_secs(120);
+
+/// Between two looks at a condition: each costs the API server a read.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A wait that has said nothing for this long says why it still waits.
+pub const HEARTBEAT: Duration = Duration::from_secs(20);
+
+/// Between two samples of the membership.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between two looks at which pods there are, by whoever follows a cluster's addresses.
+pub const ADDRESSES_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A member that has not answered a sample's question by now counts as silent in it. Longer than an
+/// election is not needed: what is asked is answered from memory.
+pub const SAMPLE_ANSWER: Duration = Duration::from_secs(2);
+
+/// A connection that is not made by now never will be, on one host.
+pub const CONNECT: Duration = Duration::from_secs(2);
+
+/// What etcd's own clients give a request.
+pub const REQUEST: Duration = Duration::from_secs(5);
+
+/// Connections of the load, as a fleet's clients have them.
+pub const LOAD_CONNECTIONS: usize = 8;
+
+/// Writes in flight on each connection.
+pub const LOAD_LANES: usize = 4;
+
+/// Between two writes of a lane: 640 writes a second are offered in all, so that 500 go through even
+/// when two handovers of leadership fall into a minute.
+pub const LOAD_PERIOD: Duration = Duration::from_millis(50);
+
+/// The writes a second, over the whole of a run, that a test of faults under load must have seen.
+pub const LOAD_RATE_MIN: f64 = 500.0;
+
+/// Keys that the check after a load reads at once.
+pub const PAGE: i64 = 2_000;
