@@ -20,7 +20,7 @@ use quorate_replica::{
 use quorate_storage::{
     checkpoint::{CheckpointAt, CheckpointJob},
     directory::DataDirectory,
-    rows::{RowReader, RowStore},
+    rows::RowStore,
 };
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -109,8 +109,6 @@ pub struct ApplyLoop {
     pub requests: Arc<Pending<Reply>>,
     /// What everybody may see.
     pub published: Arc<ArcSwap<Published>>,
-    /// What everybody reads with; another one after a snapshot was installed.
-    pub reader: Arc<ArcSwap<RowReader>>,
     /// Who belongs to the cluster, for the peers' handshake.
     pub membership: Membership,
     /// Starts sending a snapshot.
@@ -291,7 +289,6 @@ impl ApplyLoop {
         machine.store_mut().compact(compacted);
         let compaction = machine.store_mut().compaction();
         self.files.send(ToFiles::Switched(Box::new(compaction))).ok();
-        self.reader.store(Arc::new(machine.store().reader()));
         self.applier.install(machine, meta.term);
         self.since_checkpoint = 0;
         self.publish();

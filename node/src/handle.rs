@@ -12,7 +12,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use quorate_machine::{
     Alarm, Applied, ClusterId, Command, Envelope, FeatureLevel, LeaseId, LeaseTime, LeaseView,
-    Member, MemberId, RangeError, ReadFault, ReadPoint, Rejected, RequestId, hash_all, hash_kv,
+    Member, MemberId, RangeError, ReadFault, ReadPoint, Rejected, RequestId, Store, hash_all,
+    hash_kv,
 };
 use quorate_replica::{Applier, ChangeRefusal, Input, ReadId, Sequence, watch::StreamId};
 use quorate_storage::rows::{RowReader, RowStore};
@@ -79,10 +80,12 @@ pub enum ReadError {
 }
 
 /// What apply has published: consistent with each other, replaced as a whole after each batch.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Published {
     /// The store's revision and what of its history is gone: where readers read.
     pub point: ReadPoint,
+    /// Reads the rows that `point` is of.
+    pub rows: RowReader,
     /// The last applied log index.
     pub applied_index: u64,
     /// Members in order of id; changes rarely, so it is shared.
@@ -101,6 +104,7 @@ impl Published {
         let (index, _) = applier.applied();
         Self {
             point: machine.read_point(),
+            rows: machine.store().reader(),
             applied_index: index.0,
             members: applier.members(),
             alarms: machine.state().alarms().collect(),
@@ -159,8 +163,6 @@ pub struct Inner {
     pub published: Arc<ArcSwap<Published>>,
     /// What consensus has published.
     pub leadership: watch::Receiver<Leadership>,
-    /// Reads rows and index; another one after a snapshot was installed.
-    pub reader: Arc<ArcSwap<RowReader>>,
     /// `--quota-backend-bytes`; 0 when there is none.
     pub quota: u64,
     /// Where renewals are gathered.
@@ -249,7 +251,7 @@ impl Handle {
         answer
     }
 
-    /// What apply has published last. Read at its `point` with [`Handle::reader`].
+    /// What apply has published last. Read at its `point` with its `rows`.
     #[must_use]
     pub fn published(&self) -> Arc<Published> {
         self.0.published.load_full()
@@ -261,10 +263,10 @@ impl Handle {
         *self.0.leadership.borrow()
     }
 
-    /// Reads keys.
+    /// Reads the rows that are in force now.
     #[must_use]
     pub fn reader(&self) -> RowReader {
-        self.0.reader.load().as_ref().clone()
+        self.0.published.load().rows.clone()
     }
 
     /// A lease with its remaining seconds and (if wanted) its keys; none if unknown.
@@ -336,7 +338,8 @@ impl Handle {
     /// # Errors
     /// The same refusals as a range at that revision. A failed read stops the process.
     pub async fn hash_kv(&self, revision: i64) -> Result<(u32, i64, i64), Rejected> {
-        let (point, reader) = (self.published().point, self.reader());
+        let published = self.published();
+        let (point, reader) = (published.point, published.rows.clone());
         let hashed = tokio::task::spawn_blocking(move || {
             let pin = reader.pin(point.compacted.max(0), crate::clock::now_ms());
             let hashed = hash_kv(&reader, revision, point, crc32c::crc32c_append);
@@ -383,7 +386,7 @@ impl Handle {
     /// Bytes on disk, for Status, quota and metrics.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        let sizes = self.0.reader.load().sizes();
+        let sizes = self.0.published.load().rows.sizes();
         Sizes { total: sizes.rows_bytes, in_use: sizes.rows_live_bytes, quota: self.0.quota }
     }
 

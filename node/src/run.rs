@@ -19,13 +19,13 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quorate_consensus::{Fetch, LogIndex, MemberId, SnapshotMeta};
-use quorate_machine::{ClusterId, FEATURE_LEVEL_KNOWN, Incarnation, Store};
+use quorate_machine::{ClusterId, FEATURE_LEVEL_KNOWN, Incarnation};
 use quorate_replica::{Applier, Input, Replica, Settings};
 use quorate_storage::{
     directory::DataDirectory,
     disk::FileSystem,
     recovery::Recovery,
-    rows::{Compaction, RowReader, RowStore},
+    rows::{Compaction, RowStore},
     wal::{TornTail, Wal, WalReader},
 };
 use tokio::{
@@ -152,7 +152,6 @@ struct Shared {
     reads: Arc<Pending<()>>,
     membership: Membership,
     directory: Arc<Mutex<DataDirectory>>,
-    reader: Arc<ArcSwap<RowReader>>,
     published: Arc<ArcSwap<Published>>,
     leadership: watch::Sender<Leadership>,
     wanted: watch::Sender<Option<(MemberId, SnapshotMeta)>>,
@@ -186,7 +185,6 @@ impl Shared {
             reads: Arc::default(),
             membership: Membership::default(),
             directory: Arc::new(Mutex::new(directory)),
-            reader: Arc::new(ArcSwap::from_pointee(applier.machine().store().reader())),
             published: Arc::new(ArcSwap::from_pointee(Published::of(applier))),
             leadership: watch::Sender::default(),
             wanted: watch::Sender::default(),
@@ -213,7 +211,6 @@ impl Shared {
             reads: self.reads.clone(),
             published: self.published.clone(),
             leadership: self.leadership.subscribe(),
-            reader: self.reader.clone(),
             quota: config.quota_bytes.unwrap_or(0),
             renewals,
             next_stream: AtomicU64::new(1),
@@ -348,7 +345,6 @@ fn start_threads(
         inputs: shared.inputs.clone(),
         requests: shared.requests.clone(),
         published: shared.published.clone(),
-        reader: shared.reader.clone(),
         membership: shared.membership.clone(),
         send_snapshot: shared.snapshot_sender(),
         leadership: shared.leadership.subscribe(),

@@ -254,7 +254,7 @@ impl Table {
         let wrong = self.rows().iter().filter(|row| !row.metric.is_right(row.ratio)).count();
         let failures = self.failures().count();
         let closing = format!(
-            "{wrong} ratios on the wrong side of 1 by more than {:.0} %, {failures} failures",
+            "on the wrong side of 1 by more than {:.0} %: {wrong}; failures: {failures}",
             TOLERANCE * 100.0
         );
         format!("{}\n{closing}", align(&self.markdown()))
@@ -380,10 +380,7 @@ mod tests {
     #[test]
     fn a_wrong_row_says_so_and_columns_stand_under_each_other() {
         let text = table(&[(5.0, 1.0)], Metric::P99).text();
-        assert!(
-            text.contains("WRONG SIDE") && text.contains("1 ratios on the wrong side"),
-            "{text}"
-        );
+        assert!(text.contains("WRONG SIDE") && text.contains("more than 5 %: 1;"), "{text}");
         let column = |words: &str| text.lines().find_map(|line| line.find(words));
         assert_eq!(column("quorate/etcd").unwrap() + "quorate/etcd".len(), {
             let line = text.lines().find(|line| line.starts_with("put 1")).unwrap();

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use quorate_kubernetes::components::{ETCD, HELM};
@@ -202,6 +203,7 @@ impl Teller<'_> {
             "--grace-period=0",
         ])?;
         let value = self.etcdctl_output(&["get", "greeting", "--print-value-only"])?;
+        print!("{value}");
         ensure!(value.trim() == "hello from before", "the key is lost: etcdctl printed {value:?}");
         self.etcdctl(&["put", "epitaph", &format!("{leader} led well")])?;
         let heir = wait::until(&self.progress, "another leader", HEALED, || {
@@ -273,23 +275,22 @@ impl Teller<'_> {
 
     /// Shows the members whenever they change, until all are there and ready.
     fn show_members_until(&self, ready: &str, seconds: u64) -> Result<()> {
-        let columns = "custom-columns=READY:.status.ready,LEADER:.status.leader,\
-                       MEMBERS:.status.members[*].name,ROLES:.status.members[*].role,\
-                       UNDER WAY:.status.operation.kind";
-        let line = ["kubectl", "-n", NAMESPACE, "get", "storecluster", "demo", "-o", columns];
-        println!("$ {}     (again and again)", shown(&words(&line)));
+        let path = "jsonpath={.status.ready} {.status.leader}:\
+                    {range .status.members[*]} {.name}={.role}{end}\
+                    {\" \"}{.status.operation.kind}{\"\\n\"}";
+        let line = ["kubectl", "-n", NAMESPACE, "get", "storecluster", "demo", "-o", path];
+        println!("$ {}     (whenever it changes)", shown(&words(&line)));
         let mut told = String::new();
-        let deadline = std::time::Duration::from_secs(seconds);
+        let deadline = Duration::from_secs(seconds);
         wait::until(&self.progress, &format!("{ready} ready"), deadline, || {
-            let table = self.ask(&line)?;
-            if table != told {
-                let skip = usize::from(!told.is_empty());
-                table.lines().skip(skip).for_each(|line| println!("{line}"));
-                told.clone_from(&table);
+            let row = self.ask(&line)?;
+            if row != told {
+                print!("[{:5.1} s] {row}", self.progress.elapsed().as_secs_f64());
+                told.clone_from(&row);
             }
-            let row = table.lines().nth(1).unwrap_or_default();
-            let done = row.starts_with(&format!("{ready} ")) && row.trim_end().ends_with("<none>");
-            Ok(if done { Ok(()) } else { Err(row.to_owned()) })
+            let whole = row.starts_with(&format!("{ready} "));
+            let under_way = row.ends_with("Join\n") || row.ends_with("Leave\n");
+            Ok(if whole && !under_way { Ok(()) } else { Err(row.trim().to_owned()) })
         })?;
         // Ready pods and a finished operation: the operator itself says so a moment later.
         let settled = "--for=condition=Progressing=false";

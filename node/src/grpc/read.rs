@@ -5,7 +5,7 @@ use quorate_storage::rows::{Pin, PinRefused, RowReader};
 use tonic::{Code, Status};
 
 use super::{Api, status::EtcdError};
-use crate::clock;
+use crate::{clock, handle::Published};
 
 /// A reader at a revision, and the pin that keeps compaction from its rows (design §3, the floor registry).
 pub(super) struct PinnedReader {
@@ -30,9 +30,9 @@ impl Api {
     /// A reader at a revision (≤ 0 = now).
     pub(super) fn read_at(&self, revision: i64) -> Result<PinnedReader, Status> {
         loop {
-            let point = self.handle().published().point;
-            let at = point.resolve(revision).map_err(EtcdError::from)?.main;
-            match self.pin(point, at)? {
+            let published = self.handle().published();
+            let at = published.point.resolve(revision).map_err(EtcdError::from)?.main;
+            match self.pin(&published, at)? {
                 Some(reader) => return Ok(reader),
                 // Compaction overtook the look at the point. A named revision is gone; now is another now.
                 None if revision > 0 => return Err(EtcdError::Compacted.into()),
@@ -44,16 +44,17 @@ impl Api {
     /// A reader of all history that there is now.
     pub(super) fn read_history(&self) -> Result<PinnedReader, Status> {
         loop {
-            let point = self.handle().published().point;
-            if let Some(reader) = self.pin(point, point.compacted.max(0))? {
+            let published = self.handle().published();
+            if let Some(reader) = self.pin(&published, published.point.compacted.max(0))? {
                 return Ok(reader);
             }
         }
     }
 
     /// None if compaction has passed the revision already.
-    fn pin(&self, point: ReadPoint, revision: i64) -> Result<Option<PinnedReader>, Status> {
-        let rows = self.handle().reader();
+    fn pin(&self, published: &Published, revision: i64) -> Result<Option<PinnedReader>, Status> {
+        // Of one moment with the point: after an installed snapshot other rows are in force.
+        let (point, rows) = (published.point, published.rows.clone());
         match rows.pin(revision, clock::now_ms()) {
             Ok(pin) => Ok(Some(PinnedReader { api: self.clone(), pin, rows, point })),
             Err(PinRefused::Compacted(_)) => Ok(None),

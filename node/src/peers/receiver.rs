@@ -1,6 +1,6 @@
 //! The listening side: hello, then a peer's messages into consensus, a snapshot, or an answer to somebody who joins.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use quorate_replica::{Input, PeerMessage};
@@ -18,6 +18,9 @@ use super::{
 
 /// Connections at a time; further ones wait in the kernel's queue. A cluster of nine needs a few dozen.
 const CONNECTIONS_MAX: usize = 512;
+
+/// How often a silent peer's membership is looked at.
+const REMOVED_CHECK: Duration = Duration::from_secs(1);
 
 /// What the listening side needs.
 #[derive(Clone)]
@@ -115,9 +118,11 @@ impl Receiver {
 
     async fn messages(&self, hello: &Hello, stream: TcpStream) -> anyhow::Result<()> {
         let mut frames = FrameReader::new(stream);
-        while let Some(frame) = frames.next().await? {
-            // The member may have been removed since it said hello: it is told at its next dial.
+        loop {
+            // A peer that is removed and silent must be told too: it is at its next dial, so its connection ends here.
             anyhow::ensure!(!self.membership.is_removed(hello.from), "the peer was removed");
+            let Ok(frame) = tokio::time::timeout(REMOVED_CHECK, frames.next()).await else { continue };
+            let Some(frame) = frame? else { return Ok(()) };
             self.metrics.received(hello.from, frame.len());
             let message = PeerMessage::decode(frame)?;
             anyhow::ensure!(
@@ -126,6 +131,5 @@ impl Receiver {
             );
             self.events.input(Input::Peer(message)).await;
         }
-        Ok(())
     }
 }

@@ -22,6 +22,7 @@ const fn may(path: &'static str, reason: &'static str) -> Exception {
 
 /// Sleeps. A test may never: it waits for a condition with a deadline, and polls through one of the files below.
 pub const SLEEPS: &[Exception] = &[
+    may("e2e/bench/src/servers.rs", "the window over which idle CPU is measured"),
     may("node/src/boot.rs", "a joiner asks its peers again after a pause"),
     may(
         "node/src/http/connections.rs",

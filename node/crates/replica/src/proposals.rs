@@ -55,6 +55,8 @@ pub(crate) struct Proposals {
     accepted: BTreeMap<LogIndex, Sequence>,
     /// Counts the rounds of forwarding.
     attempts: u64,
+    /// An installed snapshot stands for every entry up to here: what they held is not known here.
+    superseded: LogIndex,
 }
 
 impl Proposals {
@@ -95,8 +97,17 @@ impl Proposals {
     pub(crate) fn accepted(&mut self, sequence: Sequence, term: Term, index: LogIndex) {
         if let Some((_, place)) = self.pending.get_mut(&sequence) {
             *place = Place::Accepted { term, index };
-            self.accepted.insert(index, sequence);
+            if index > self.superseded {
+                self.accepted.insert(index, sequence);
+            }
         }
+    }
+
+    /// A snapshot took the place of all entries up to this index. Whether a request that was accepted there is in it or was
+    /// overwritten, nobody here can tell: it is left alone, since to send it again could apply it twice.
+    pub(crate) fn superseded(&mut self, index: LogIndex) {
+        self.superseded = self.superseded.max(index);
+        self.accepted = self.accepted.split_off(&index.next());
     }
 
     /// It was refused before acceptance, by consensus here (no attempt) or by the leader it was forwarded to: it may be
@@ -200,6 +211,25 @@ mod tests {
         proposals.committed(Term(2), LogIndex(6), None);
         assert_eq!(sequences(&proposals.take_for_consensus()), [2]);
         assert_eq!(proposals.pending(), 1);
+    }
+
+    #[test]
+    fn a_request_whose_entry_a_snapshot_swallowed_is_not_sent_again() {
+        let mut proposals = Proposals::default();
+        for sequence in 1..=3 {
+            proposals.ask(proposal(sequence));
+        }
+        proposals.take_for_leader();
+        proposals.accepted(Sequence(1), Term(1), LogIndex(5));
+        proposals.accepted(Sequence(3), Term(1), LogIndex(8));
+        proposals.superseded(LogIndex(6));
+        // The leader's answer may come later than the snapshot that holds the entry.
+        proposals.accepted(Sequence(2), Term(1), LogIndex(6));
+        proposals.committed(Term(1), LogIndex(7), None);
+        assert!(!proposals.any_waiting());
+        proposals.committed(Term(2), LogIndex(8), None);
+        assert_eq!(sequences(&proposals.take_for_consensus()), [3], "not in the snapshot");
+        assert_eq!(proposals.pending(), 3);
     }
 
     #[test]

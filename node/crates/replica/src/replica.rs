@@ -224,6 +224,7 @@ impl Replica {
                 self.consensus.step(ConsensusInput::SnapshotSent { to, index, delivered });
             }
             Input::Installed { meta, report } => {
+                self.proposals.superseded(meta.index);
                 self.consensus.step(ConsensusInput::Installed(meta));
                 self.apply_report(report);
             }

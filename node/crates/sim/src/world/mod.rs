@@ -24,7 +24,7 @@ mod truth;
 mod verdict;
 mod watchers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quorate_consensus::MemberId;
 
@@ -74,7 +74,6 @@ pub struct Ending {
 
 /// A cluster, its clients, and what befalls them.
 pub struct World {
-    seed: u64,
     random: Random,
     now: u64,
     steps: u64,
@@ -91,8 +90,6 @@ pub struct World {
     watchers: Vec<Watcher>,
     watches: Vec<Watch>,
     operator: Operator,
-    /// Removed while others did not know yet, or never joined.
-    removed: BTreeSet<MemberId>,
     /// The leader time that anybody may know of, as it rose.
     leader_time: Vec<(u64, u64)>,
     phase: Phase,

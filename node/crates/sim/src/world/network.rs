@@ -121,12 +121,8 @@ impl World {
             self.counts.note(Happening::Reordered);
         }
         *last = number.max(*last);
-        let Some(process) = self.nodes.get(&to).and_then(|node| node.process.as_ref()) else {
-            return;
-        };
         // The handshake: whoever was removed is told so, and not heard.
-        let sender = quorate_machine::MemberId(from.0);
-        if process.applier.machine().members().is_removed(sender) {
+        if self.removed_by(to, from) {
             if self.random.chance(200) {
                 self.schedule(1_000, Event::Removed(from));
             }
@@ -141,6 +137,18 @@ impl World {
             process.input(Input::Peer(message), scene);
             Ok(())
         });
+    }
+
+    /// Whether a link carries anything now, and its end is known to its begin.
+    pub(crate) fn reaches(&self, from: MemberId, to: MemberId) -> bool {
+        self.network.carries(from, to) && self.nodes.get(&from).is_some_and(|node| node.knows(to))
+    }
+
+    /// Whether a running member has applied the removal of another.
+    pub(crate) fn removed_by(&self, member: MemberId, other: MemberId) -> bool {
+        let process = self.nodes.get(&member).and_then(|node| node.process.as_ref());
+        let other = quorate_machine::MemberId(other.0);
+        process.is_some_and(|process| process.applier.machine().members().is_removed(other))
     }
 
     /// Something of a snapshot's stream sets out; a stream loses nothing but may break off.

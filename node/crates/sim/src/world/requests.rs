@@ -48,8 +48,22 @@ impl World {
             process.input(Input::Tick { elapsed_ms: elapsed / 1000 }, scene);
             Ok(())
         });
+        self.dial(member);
         let jitter = self.random.below(2_000);
         self.schedule(next + jitter, Event::Tick(member, life));
+    }
+
+    /// Now and then a member dials another one anew; whoever was removed is told so then.
+    fn dial(&mut self, member: MemberId) {
+        if !self.random.chance(30) {
+            return;
+        }
+        let others: Vec<MemberId> =
+            self.serving().into_iter().filter(|other| *other != member).collect();
+        let Some(other) = self.random.pick(&others) else { return };
+        if self.reaches(member, other) && self.reaches(other, member) && self.removed_by(other, member) {
+            self.schedule(1_000, Event::Removed(member));
+        }
     }
 
     /// A member tells its name, as the shell does until the applied membership says so.

@@ -40,7 +40,6 @@ impl World {
         let clients = shape.between(4, 7);
         let watchers = shape.between(3, 6);
         let mut world = Self {
-            seed,
             random,
             now: 0,
             steps: 0,
@@ -59,7 +58,6 @@ impl World {
             watchers: (0..watchers).map(|n| Watcher::new(root.split(200 + n))).collect(),
             watches: Vec::new(),
             operator: Operator::default(),
-            removed: std::collections::BTreeSet::new(),
             leader_time: vec![(0, 0)],
             phase: Phase::Chaos,
             effects: Vec::new(),

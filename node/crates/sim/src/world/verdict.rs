@@ -54,6 +54,7 @@ impl World {
         if !self.steps.is_multiple_of(LOOK_STEPS) {
             return;
         }
+        self.start_joiners();
         match self.phase {
             Phase::Chaos => {
                 let asked = self.history.len() >= self.operations_wanted;
@@ -63,7 +64,6 @@ impl World {
                 }
             }
             Phase::Healing { since } => {
-                self.start_joiners();
                 let paused = self.nodes.values().map(|node| node.paused_until).max();
                 let since = since.max(paused.unwrap_or(0));
                 match self.not_converged() {
@@ -121,6 +121,9 @@ impl World {
             let (soft, applied) = (process.replica.soft(), process.applied().0);
             if soft.leader == MemberId::NONE {
                 return Some(format!("member {member} knows no leader: {soft:?}"));
+            }
+            if process.unpublished.is_some() {
+                return Some(format!("member {member} has not published what it applied"));
             }
             if applied != soft.commit || applied != self.truth.last_applied() {
                 let last = self.truth.last_applied();

@@ -61,7 +61,11 @@ impl World {
     }
 
     fn attach(&mut self, which: usize) -> u64 {
-        let serving = self.serving();
+        let mut serving = self.serving();
+        if self.watchers[which].settled {
+            let members = self.membership();
+            serving.retain(|member| members.iter().any(|known| known.id.0 == member.0));
+        }
         let watcher = &mut self.watchers[which];
         let Some(member) = watcher.random.pick(&serving) else { return 50_000 };
         if watcher.watch.is_none() {
@@ -104,12 +108,16 @@ impl World {
             return 1_000;
         }
         let settled = self.watchers[which].settled;
-        let leaves = !settled && self.watchers[which].random.chance(8);
+        // At the end only members have something to tell.
+        let leaves = if settled {
+            !self.membership().iter().any(|known| known.id.0 == member.0)
+        } else {
+            self.watchers[which].random.chance(8)
+        };
         let asks = self.watchers[which].random.chance(40);
         let mut told = Told::Gone;
         self.on(member, |process, scene| {
             if leaves {
-                process.close_stream(stream);
                 return Ok(());
             }
             if asks {
@@ -162,8 +170,15 @@ impl World {
 
     /// The stream is over; the next one may go on where it ended.
     fn detach(&mut self, which: usize, resumes: bool) {
+        if let Some((member, life, stream)) = self.watchers[which].attached.take()
+            && self.lives(member, life)
+        {
+            self.on(member, |process, _| {
+                process.close_stream(stream);
+                Ok(())
+            });
+        }
         let watcher = &mut self.watchers[which];
-        watcher.attached = None;
         let Some(watch) = watcher.watch.take() else { return };
         let next = watch.next();
         if resumes && next > 0 && watcher.random.chance(800) {

@@ -1,0 +1,181 @@
+//! kill -9 of any one member under full load: nothing acknowledged is lost, the history is linearizable, watchers are told
+//! everything once and in order, and leases end neither early nor late.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_e2e_store::cluster::{Cluster, Server};
+use quorate_e2e_store::load::{Evidence, LEASE_SECONDS, Load};
+use quorate_e2e_store::member::Member;
+use quorate_e2e_store::observer::change_log;
+use quorate_kubernetes::Progress;
+use quorate_sim::judge::linearizability::replayed;
+use quorate_sim::judge::{
+    ChangeLog, LeaderTime, Outcome, Report, Request, Response, check_history, check_leases,
+    check_watch,
+};
+
+/// Kills in the gate. The soak sets `QUORATE_KILLS=20`.
+const KILLS: usize = 3;
+
+/// Acknowledged writes between two faults.
+const WRITES_BETWEEN: u64 = 800;
+
+/// How long so many may take, with an election between and compilers beside.
+const WRITES_IN: Duration = Duration::from_secs(60);
+
+/// The rate that counts as full load, in writes a second.
+const RATE_MIN: f64 = 500.0;
+
+/// A time without any acknowledged write longer than this is counted as without a leader.
+const QUIET: u64 = 300_000_000;
+
+/// What clock ticks, the search for ended leases and the watchers' way may add to the life of a lease.
+const LATE_MAX: u64 = 2_500_000_000;
+
+/// What may be missing from the life of a lease: the distance of two ticks.
+const EARLY_MAX: u64 = 150_000_000;
+
+fn kills() -> usize {
+    std::env::var("QUORATE_KILLS").map_or(KILLS, |text| text.parse().unwrap())
+}
+
+#[test]
+fn kill_9_under_full_load_loses_nothing() {
+    let progress = Progress::start();
+    let mut cluster = Cluster::start(Server::Quorate, 3, &[]).unwrap();
+    cluster.allow(&[
+        // What the others say of a member that died, and what a killed member finds when it starts again.
+        "lost the connection",
+        "cannot reach",
+        "a crash cut off the log's last write",
+        "cannot publish this member yet",
+        // Two cores carry three members, their clients and whoever compiles.
+        "took too long",
+    ]);
+    let load = Load::start(cluster.members.iter().map(Member::client_url).collect()).unwrap();
+    load.wait_writes(WRITES_BETWEEN, WRITES_IN).unwrap();
+    for round in 0..kills() {
+        let leader = cluster.leader().unwrap();
+        // Leader and followers take turns.
+        let victim = if round % 2 == 0 { leader } else { (leader + 1 + round / 2 % 2) % 3 };
+        let role = if victim == leader { "the leader" } else { "a follower" };
+        cluster.members[victim].kill().unwrap();
+        assert!(!cluster.members[victim].is_running());
+        load.wait_writes(WRITES_BETWEEN, WRITES_IN).unwrap();
+        cluster.members[victim].start().unwrap();
+        cluster.members[victim].wait_ready().unwrap();
+        load.wait_writes(WRITES_BETWEEN, WRITES_IN).unwrap();
+        progress.say(format!("{} killed, {role}; {} writes so far", round + 1, load.writes()));
+    }
+    let evidence = load.stop().unwrap();
+    cluster.wait_level().unwrap();
+    equal_hashes(&cluster);
+    let log = change_log(&evidence.observations[0], &evidence.observations[1..]);
+    let report = judge(&evidence, &log);
+    progress.say(format!(
+        "{} operations: {} writes, {} reads, {} refused, {} of unknown end happened, {} did not; {} leases ended by themselves",
+        evidence.operations.len(),
+        report.writes,
+        report.reads,
+        report.refused,
+        report.unknown_happened,
+        report.unknown_vanished,
+        report.expiries.len(),
+    ));
+    assert!(report.writes as u64 > WRITES_BETWEEN * (2 * kills() as u64 + 1));
+    assert!(report.expiries.len() > kills(), "no lease ended: nothing was shown of leases");
+    let rate = rate(&evidence.acknowledged);
+    progress.say(format!("{rate:.0} writes/s while there was a leader"));
+    assert!(rate >= RATE_MIN, "{rate:.0} writes/s is no full load");
+}
+
+fn equal_hashes(cluster: &Cluster) {
+    let hashes = cluster.etcdctl().unwrap().json(&["endpoint", "hashkv"]).unwrap();
+    let hashes = hashes.as_array().unwrap();
+    assert_eq!(hashes.len(), 3);
+    for hash in hashes {
+        assert_eq!(hash["HashKV"]["hash"], hashes[0]["HashKV"]["hash"], "{hashes:?}");
+    }
+}
+
+fn judge(evidence: &Evidence, log: &ChangeLog) -> Report {
+    let report = check_history(&evidence.operations, log).unwrap_or_else(|broken| panic!("{broken}"));
+    let model = replayed(log).unwrap_or_else(|broken| panic!("{broken}"));
+    for observation in &evidence.observations {
+        let end = observation.watches.last().unwrap();
+        assert!(end.must_reach.is_some(), "{} never got to the end", end.name);
+        for watch in &observation.watches {
+            // A stream that broke before it was made was told nothing.
+            if !watch.notes.is_empty() {
+                check_watch(watch, log, &model).unwrap_or_else(|broken| panic!("{broken}"));
+            }
+        }
+    }
+    let streams = |at: usize| evidence.observations[at].watches.len();
+    assert!((0..3).map(streams).sum::<usize>() > 3, "no watcher ever lost its member");
+    // Leader time never runs faster than ours, so a lease that is early by our clock is early.
+    let time = LeaderTime { at_most: &|time| time, slack: EARLY_MAX };
+    check_leases(&evidence.operations, log, &report, &time).unwrap_or_else(|broken| panic!("{broken}"));
+    no_lease_is_late(evidence, log);
+    report
+}
+
+/// A lease that a new leader had started anew would outlive its time by up to a whole life.
+fn no_lease_is_late(evidence: &Evidence, log: &ChangeLog) {
+    let mut renewed: BTreeMap<i64, u64> = BTreeMap::new();
+    for operation in &evidence.operations {
+        // What may have happened counts as if it had, at the latest time that it can have.
+        let id = match (&operation.request, &operation.outcome) {
+            (_, Outcome::Failed | Outcome::Refused(_)) => continue,
+            (Request::Renew(_), Outcome::Answered { response: Response::Renew { alive: false }, .. }) => continue,
+            (Request::Grant { id, .. } | Request::Renew(id), _) => *id,
+            _ => continue,
+        };
+        let last = renewed.entry(id).or_default();
+        *last = (*last).max(operation.returned);
+    }
+    let gone: BTreeMap<&[u8], u64> = log
+        .transactions
+        .iter()
+        .flat_map(|one| one.changes.iter().map(move |change| (one.first_seen, change)))
+        .filter(|(_, change)| change.pair.is_none())
+        .map(|(seen, change)| (change.key.as_slice(), seen))
+        .collect();
+    let put = |key: &[u8]| log.transactions.iter().any(|one| one.changes.iter().any(|change| change.key == key));
+    let end = *evidence.acknowledged.last().unwrap();
+    let mut judged = 0;
+    for (id, renewed) in renewed {
+        let key = format!("lease/{id}").into_bytes();
+        if !put(&key) {
+            continue;
+        }
+        let seen = gone.get(key.as_slice()).copied();
+        let until = seen.unwrap_or(end).min(end);
+        let due = renewed + LEASE_SECONDS * 1_000_000_000 + quiet(&evidence.acknowledged, renewed, until) + LATE_MAX;
+        assert!(until <= due, "lease {id}, last renewed at {renewed}, was due by {due} and was there until {until} (gone: {seen:?})");
+        judged += usize::from(seen.is_some());
+    }
+    assert!(judged > 0, "no lease ended within the run");
+}
+
+/// The time within a span in which nobody acknowledged anything for longer than [`QUIET`].
+fn quiet(acknowledged: &[u64], from: u64, to: u64) -> u64 {
+    let inside = acknowledged.iter().copied().filter(|&time| time > from && time < to);
+    let mut quiet = 0;
+    let mut last = from;
+    for time in inside.chain([to.max(from)]) {
+        if time - last > QUIET {
+            quiet += time - last;
+        }
+        last = time;
+    }
+    quiet
+}
+
+/// Writes a second, the time without a leader left out.
+fn rate(acknowledged: &[u64]) -> f64 {
+    let (first, last) = (acknowledged[0], acknowledged[acknowledged.len() - 1]);
+    let busy = last - first - quiet(acknowledged, first, last);
+    acknowledged.len() as f64 / (busy as f64 / 1e9)
+}
