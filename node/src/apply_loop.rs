@@ -21,6 +21,7 @@ use quorate_storage::{
     checkpoint::{CheckpointAt, CheckpointJob},
     directory::DataDirectory,
     rows::RowStore,
+    wal::WalReader,
 };
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -111,6 +112,8 @@ pub struct ApplyLoop {
     pub published: Arc<ArcSwap<Published>>,
     /// Who belongs to the cluster, for the peers' handshake.
     pub membership: Membership,
+    /// The log: what a follower needs after its snapshot must not be purged meanwhile.
+    pub log: WalReader,
     /// Starts sending a snapshot.
     pub send_snapshot: Box<dyn Fn(Outgoing, LogIndex) + Send>,
     /// The term to announce snapshots in.
@@ -270,7 +273,8 @@ impl ApplyLoop {
         let announcement =
             Message { from: self.identity.member, to, term, body: Body::Snapshot { meta } };
         let state = machine.encode_state();
-        (self.send_snapshot)(Outgoing { announcement, state, reader, pin, revision }, index);
+        let log = self.log.hold(index);
+        (self.send_snapshot)(Outgoing { announcement, state, reader, pin, revision, log }, index);
     }
 
     /// Puts a received snapshot in force, unless this member has come as far by itself meanwhile.

@@ -61,6 +61,11 @@ pub async fn boot(config: &Config, epoch_seed: u64) -> Result<Booted, Fatal> {
     let configuration = quorate_replica::configuration(machine.members().iter());
     let checkpoint = SnapshotMeta { index: rows.at.index, term: rows.at.term, configuration };
     let recovery = recovery::recover(directory, &checkpoint, &settings).map_err(open_fatal)?;
+    info!(
+        checkpoint = recovery.recovered.snapshot.index.0,
+        last = recovery.recovered.last_index.0,
+        "recovered; what lies behind the checkpoint is applied again"
+    );
     let introduced = if machine.members().iter().len() == 0 {
         introductions(config, machine.cluster(), recovery.directory.manifest().member).await?
     } else {

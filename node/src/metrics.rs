@@ -13,6 +13,7 @@ use std::{
 };
 
 use quorate_machine::MemberId;
+use quorate_storage::manifest::MANIFEST_FORMAT;
 
 use crate::{
     config::version,
@@ -401,6 +402,7 @@ impl Metrics {
                 ("quorate_applied_index", "The applied index", published.applied_index.into()),
                 ("quorate_committed_index", "The commit index", committed.into()),
                 ("quorate_feature_level", "What all members have agreed to use", level.into()),
+                ("quorate_storage_format", "The data directory's format", MANIFEST_FORMAT.into()),
             ],
         );
     }

@@ -346,6 +346,7 @@ fn start_threads(
         requests: shared.requests.clone(),
         published: shared.published.clone(),
         membership: shared.membership.clone(),
+        log: wal.reader(),
         send_snapshot: shared.snapshot_sender(),
         leadership: shared.leadership.subscribe(),
         identity: shared.identity.clone(),

@@ -23,7 +23,8 @@ use crate::wait::until;
 /// The name of every StoreCluster under test; its namespace says whose it is.
 pub const NAME: &str = "db";
 
-const MEMBERS: &str = "quorate.dev/cluster=db,quorate.dev/component=member";
+/// Selects the pods of its members.
+pub(crate) const MEMBERS: &str = "quorate.dev/cluster=db,quorate.dev/component=member";
 
 /// A StoreCluster of a test. When the test is over its namespace is deleted; when the test has
 /// failed it is shown instead, and stays.

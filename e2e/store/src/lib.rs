@@ -45,6 +45,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod damage;
 pub mod etcdctl;
 pub mod http;
 pub mod limits;

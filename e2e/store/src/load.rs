@@ -81,8 +81,8 @@ impl Load {
     /// # Errors
     /// No runtime can be started.
     pub fn start(urls: Vec<String>) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-        let runtime = runtime.build().context("start a runtime")?;
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().build().context("start a runtime")?;
         let shared = Arc::new(Shared {
             started: Instant::now(),
             urls,

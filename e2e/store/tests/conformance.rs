@@ -226,21 +226,10 @@ fn watches_tell_history_prefix_and_what_was_before() {
                 side.transcript.add_json(&live, event);
             }
         }
-        let mut compacted_away = Side::compacted_watch(side);
-        let said = compacted_away.pop().unwrap();
-        assert!(said.contains("required revision has been compacted"), "{said}");
-    });
-}
-
-impl Side {
-    /// A watch that asks for history that is gone.
-    fn compacted_watch(side: &mut Side) -> Vec<String> {
         side.run(&["compaction", "5"]);
-        vec![
-            side.refused(&["watch", "w/1", "--rev=3"]),
-            side.etcdctl.refused(&["get", "w/1", "--rev=3"]).unwrap(),
-        ]
-    }
+        assert!(side.refused(&["watch", "w/1", "--rev=3"]).contains("canceled by the server"));
+        assert!(side.refused(&["get", "w/1", "--rev=3"]).contains("has been compacted"));
+    });
 }
 
 #[test]
@@ -388,7 +377,8 @@ fn members_are_added_promoted_updated_and_removed() {
         let add = ["member", "add", &name, &format!("--peer-urls={peer}"), "--learner"];
         let added = wait_accepted(&side.etcdctl, &add);
         side.name_members();
-        side.transcript.add(&add, &added);
+        // The list of members behind the first line is in the order of ids, which differ.
+        side.transcript.add(&add, added.lines().next().unwrap());
         assert!(added.contains("ETCD_INITIAL_CLUSTER_STATE=\"existing\""), "{added}");
         let second = ["member", "add", "e", "--peer-urls=http://127.0.0.1:9", "--learner"];
         assert!(side.refused(&second).contains("too many learner members"));

@@ -79,6 +79,11 @@ fn modules_are_named_after_what_they_hold() {
 }
 
 #[test]
+fn lints_are_set_aside_with_a_reason() {
+    hold("lint exceptions", &habits::lint_exceptions(tree()));
+}
+
+#[test]
 fn nothing_is_left_open() {
     hold("marks", &habits::marks(tree()));
 }

@@ -3,8 +3,7 @@
 use futures::stream::{self, BoxStream, StreamExt};
 use prost::Message;
 use quorate_machine::{
-    Applied, Command, Outcome, Range, RangeCursor, RangeError, RangeOutcome, SortTarget, range,
-    read_txn,
+    Applied, Command, Outcome, Range, RangeCursor, RangeError, RangeOutcome, range, read_txn,
 };
 use quorate_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
@@ -57,10 +56,10 @@ impl Api {
     ) -> Result<BoxStream<'static, Result<RangeStreamReply, Status>>, Status> {
         validate::range_stream(&request)?;
         self.barrier(request.serializable).await?;
-        // What passed is in the order of the keys, even if it names another field (without a direction).
-        let request = Range { target: SortTarget::Key, ..convert::range(request) };
+        let request = convert::range(request);
         let reader = self.read_at(request.revision)?;
-        if request.count_only {
+        // A field without a direction passes, as in etcd, which sorts each chunk by it. Sorted as a whole it goes in one.
+        if request.count_only || !request.is_streamable() {
             let outcome = reader.vouch(range(&reader.rows, &request, reader.point))?;
             let header = Some(self.header(outcome.revision));
             let only = RangeStreamReply(RangeReply { header, outcome });

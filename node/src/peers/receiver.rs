@@ -121,7 +121,9 @@ impl Receiver {
         loop {
             // A peer that is removed and silent must be told too: it is at its next dial, so its connection ends here.
             anyhow::ensure!(!self.membership.is_removed(hello.from), "the peer was removed");
-            let Ok(frame) = tokio::time::timeout(REMOVED_CHECK, frames.next()).await else { continue };
+            let Ok(frame) = tokio::time::timeout(REMOVED_CHECK, frames.next()).await else {
+                continue;
+            };
             let Some(frame) = frame? else { return Ok(()) };
             self.metrics.received(hello.from, frame.len());
             let message = PeerMessage::decode(frame)?;

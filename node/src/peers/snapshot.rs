@@ -15,7 +15,10 @@ use anyhow::{Context, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_consensus::{Body, Message, SnapshotMeta, codec};
 use quorate_machine::{EncodedKeyValue, KeyValue, Revision, Row, RowView};
-use quorate_storage::rows::RowReader;
+use quorate_storage::{
+    rows::{Pin, RowReader},
+    wal::Hold,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -52,9 +55,11 @@ pub struct Outgoing {
     /// Reads rows, pinned at `revision` for as long as this lives.
     pub reader: RowReader,
     /// Keeps the rows.
-    pub pin: quorate_storage::rows::Pin,
+    pub pin: Pin,
     /// The store's revision at the applied index.
     pub revision: i64,
+    /// Keeps the log from the applied index on, so that the follower can go on from there; none when too much is held already.
+    pub log: Option<Hold>,
 }
 
 /// Sends a snapshot; returns once the receiver has it durable.
@@ -62,7 +67,7 @@ pub struct Outgoing {
 /// # Errors
 /// The receiver cannot be reached, refuses, or the connection or a read failed.
 pub async fn send(
-    outgoing: Outgoing,
+    mut outgoing: Outgoing,
     addresses: Vec<String>,
     identity: Arc<Identity>,
 ) -> anyhow::Result<()> {
@@ -74,6 +79,7 @@ pub async fn send(
         incarnation: identity.incarnation,
         feature_level: identity.feature_level,
     };
+    let held = outgoing.log.take();
     let (mut stream, answer) = dial_any(&addresses, &hello).await?;
     ensure!(answer.verdict == Verdict::Welcome, refusal_text(answer.verdict));
     let mut head = BytesMut::new();
@@ -88,6 +94,8 @@ pub async fn send(
     let taken = tokio::time::timeout(STALL_TIMEOUT, stream.read_u8())
         .await
         .context("wait for the installation")??;
+    // Until now: what follows the snapshot is in the log still.
+    drop(held);
     ensure!(taken == 1, "the follower no longer wants this snapshot");
     Ok(())
 }

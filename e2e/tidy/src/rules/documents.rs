@@ -51,6 +51,13 @@ pub fn paths(tree: &Tree) -> Vec<Finding> {
     });
     for page in pages {
         for (index, line) in page.text.lines().enumerate() {
+            for target in links(line) {
+                let path = resolve(&page.path, target);
+                if !tree.has(&path) {
+                    let advice = format!("the link leads to `{path}`, which does not exist");
+                    findings.push(Finding::at(&page.path, index + 1, advice));
+                }
+            }
             for word in line.split('`').skip(1).step_by(2) {
                 let path = word.split([' ', ':', '#']).next().unwrap_or_default();
                 let is_path = ROOTS.iter().any(|root| path.starts_with(root))
@@ -63,6 +70,26 @@ pub fn paths(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Where the links of a line lead, those to other sites and within the page left out.
+fn links(line: &str) -> impl Iterator<Item = &str> {
+    let targets = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    targets.filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
+/// A link's target, from the root of the tree.
+fn resolve(page: &str, target: &str) -> String {
+    let mut path: Vec<&str> = page.split('/').collect();
+    path.pop();
+    for part in target.split('/') {
+        match part {
+            ".." => drop(path.pop()),
+            "." | "" => {}
+            part => path.push(part),
+        }
+    }
+    path.join("/")
 }
 
 /// No file names a package registry's host: which one is used is the business of the machine that builds.
@@ -128,6 +155,20 @@ mod tests {
         assert_eq!(found("see `node/src/run.rs` and `node/src/` and `e2e/bed/x.rs:12`"), 0);
         assert_eq!(found("see `node/src/gone.rs`"), 1);
         assert_eq!(found("see `node/src/{a,b}.rs`, `a/b` and node/src/gone.rs"), 0);
+    }
+
+    #[test]
+    fn a_link_leads_somewhere() {
+        let found = |link: &str| {
+            let page = format!("see [it]({link}).");
+            paths(&Tree::of([("docs/a.md", page.as_str()), ("LICENSE", ""), ("docs/adr/b.md", "")]))
+                .len()
+        };
+        for good in ["../LICENSE", "adr/b.md", "adr", "./a.md#part", "#part", "https://x.y/z"] {
+            assert_eq!(found(good), 0, "{good}");
+        }
+        assert_eq!(found("LICENSE"), 1);
+        assert_eq!(found("adr/c.md"), 1);
     }
 
     #[test]

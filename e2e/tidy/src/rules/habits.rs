@@ -19,6 +19,13 @@ const MAIN_LINES_MAX: usize = 60;
 /// Lines within which the first sentence of a file must end.
 const SENTENCE_LINES_MAX: usize = 3;
 
+/// Lines within which an attribute about lints ends.
+const LINT_LINES_MAX: usize = 12;
+
+/// Generated code is allowed what it does; the essay above it says that it is generated. The derive of the resources makes
+/// private copies of public types; a comment says so.
+const WITHOUT_REASON: &[&str] = &["node/crates/proto/src/lib.rs", "crds/src/lib.rs"];
+
 /// Names that say nothing about what a module holds.
 const EMPTY_NAMES: &[&str] = &[
     "util", "utils", "common", "helper", "helpers", "misc", "type", "types", "manager", "managers",
@@ -119,6 +126,31 @@ pub fn module_names(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// Lints are set aside with a reason, which the compiler then shows.
+#[must_use]
+pub fn lint_exceptions(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let files = tree.rust.iter().filter(|file| !WITHOUT_REASON.contains(&file.path.as_str()));
+    for file in files {
+        for (index, line) in file.lines.iter().enumerate() {
+            let begin = ["[allow(", "[expect("].iter().find_map(|word| line.code.find(word));
+            let Some(begin) = begin.filter(|at| line.code[..*at].trim_end().ends_with(['#', '!']))
+            else {
+                continue;
+            };
+            let rest = file.lines[index + 1..].iter().map(|line| line.code.as_str());
+            let text: String =
+                std::iter::once(&line.code[begin..]).chain(rest).take(LINT_LINES_MAX).collect();
+            let attribute = text.split(']').next().unwrap_or_default();
+            if !has_word(attribute, "reason") {
+                let advice = "say why: `#[expect(lint, reason = \"…\")]`";
+                findings.push(Finding::at(&file.path, index + 1, advice));
+            }
+        }
+    }
+    findings
+}
+
 /// No test is left out, no code left open.
 #[must_use]
 pub fn marks(tree: &Tree) -> Vec<Finding> {
@@ -196,6 +228,18 @@ mod tests {
         assert_eq!(module_names(&tree("a/src/helpers/log.rs", "")).len(), 1);
         assert_eq!(module_names(&tree("a/src/b.rs", "pub(crate) mod common {\n}")).len(), 1);
         assert_eq!(module_names(&tree("a/src/commonplace.rs", "mod prototypes;")).len(), 0);
+    }
+
+    #[test]
+    fn a_lint_is_set_aside_with_a_reason() {
+        for (text, count) in [
+            ("#[allow(dead_code)]\nfn f() {}", 1),
+            ("#![expect(\n    dead_code,\n    reason = \"why\"\n)]", 0),
+            ("#[expect(dead_code, reason = \"why\")]", 0),
+            ("foreign.allow(reason)", 0),
+        ] {
+            assert_eq!(lint_exceptions(&tree("a/src/b.rs", text)).len(), count, "{text:?}");
+        }
     }
 
     #[test]

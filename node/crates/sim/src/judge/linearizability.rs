@@ -14,7 +14,7 @@ use super::{
     Violation,
     history::{ChangeLog, Operation, Outcome, Range, Refusal, Request, Response, Transaction},
     matching::matching,
-    model::Model,
+    model::{Effect, Model},
 };
 
 /// What a history was found to consist of.
@@ -61,6 +61,7 @@ pub fn check_history(history: &[Operation], log: &ChangeLog) -> Result<Report, V
         log,
         model,
         makers: BTreeMap::new(),
+        undecided: Vec::new(),
         report: Report::default(),
         floors: floors(history),
     };
@@ -98,6 +99,9 @@ struct Check<'a> {
     model: Model,
     /// The answered request that made a revision.
     makers: BTreeMap<i64, usize>,
+    /// Answered requests that may have made their header's revision, or nothing at it: a revocation of a lease whose keys
+    /// somebody else had just deleted looks the same.
+    undecided: Vec<usize>,
     report: Report,
     floors: Vec<i64>,
 }
@@ -131,7 +135,13 @@ impl Check<'_> {
             let what = format!("revision {floor} had been answered before it was asked");
             return Err(unexplained(operation, &what, &revision));
         }
-        if self.made(operation, revision, response) {
+        let effect = self.model.evaluate(&operation.request, revision, None);
+        let idle = |effect: &Effect| effect.changes.is_empty() && same(&effect.response, response);
+        let changed_nothing = effect.as_ref().is_ok_and(idle);
+        let made = self.made(operation, revision, response);
+        if made && changed_nothing {
+            self.undecided.push(at);
+        } else if made {
             if let Some(other) = self.makers.insert(revision, at) {
                 return Err(unexplained(operation, "a revision made twice", &self.history[other]));
             }
@@ -142,10 +152,8 @@ impl Check<'_> {
             self.report.writes += 1;
             return Ok(());
         }
-        let effect = self.model.evaluate(&operation.request, revision, None);
-        match effect {
-            Ok(effect) if effect.changes.is_empty() && same(&effect.response, response) => {}
-            other => return Err(unexplained(operation, "the model says otherwise", &other)),
+        if !changed_nothing {
+            return Err(unexplained(operation, "the model says otherwise", &effect));
         }
         self.report.reads += 1;
         self.history_was_there(operation)
@@ -226,8 +234,10 @@ impl Check<'_> {
 
     /// Finds a maker for every revision that no answered request made.
     fn explain_the_rest(&mut self) -> Result<(), Violation> {
-        let unknown: Vec<&Operation> =
-            self.history.iter().filter(|operation| operation.outcome == Outcome::Unknown).collect();
+        let unknown =
+            (0..self.history.len()).filter(|at| self.history[*at].outcome == Outcome::Unknown);
+        let candidates: Vec<usize> = unknown.chain(self.undecided.iter().copied()).collect();
+        let unknowns = candidates.len() - self.undecided.len();
         let open: Vec<&Transaction> = self
             .log
             .transactions
@@ -237,17 +247,16 @@ impl Check<'_> {
         let edges: Vec<Vec<usize>> = open
             .iter()
             .map(|made| {
-                let candidates = unknown.iter().enumerate().filter(|(_, operation)| {
-                    operation.invoked <= made.first_seen
-                        && self.could_have_made(operation, made).is_some()
-                });
-                candidates.map(|(place, _)| place).collect()
+                let possible = candidates.iter().enumerate();
+                let possible = possible.filter(|(_, at)| self.may_have_made(**at, made));
+                possible.map(|(place, _)| place).collect()
             })
             .collect();
-        let explained = matching(&edges, unknown.len());
+        let explained = matching(&edges, candidates.len());
         for (made, maker) in open.iter().zip(explained) {
             match (maker, self.ended_leases(made)) {
-                (Some(_), _) => self.report.unknown_happened += 1,
+                (Some(place), _) if place < unknowns => self.report.unknown_happened += 1,
+                (Some(_), _) => {}
                 (None, Some(leases)) => {
                     self.report.expiries.insert(made.revision, leases);
                 }
@@ -257,8 +266,22 @@ impl Check<'_> {
                 }
             }
         }
-        self.report.unknown_vanished = unknown.len() - self.report.unknown_happened;
+        self.report.unknown_vanished = unknowns - self.report.unknown_happened;
         Ok(())
+    }
+
+    /// Whether a request of unknown outcome, or one that is undecided, may be what made a revision.
+    fn may_have_made(&self, at: usize, made: &Transaction) -> bool {
+        let operation = &self.history[at];
+        let in_time = match operation.outcome {
+            Outcome::Answered { revision, .. } => {
+                revision == made.revision && revision > self.floors[at]
+            }
+            Outcome::Refused(_) | Outcome::Failed | Outcome::Unknown => {
+                operation.invoked <= made.first_seen
+            }
+        };
+        in_time && self.could_have_made(operation, made).is_some()
     }
 
     /// The leases whose end a revision is: it deletes all their keys and nothing else.

@@ -224,3 +224,16 @@ fn the_keys_of_a_lease_go_together() {
     store.log.transactions[2].changes.pop();
     assert_eq!(store.check().unwrap_err().law, "every revision has a maker");
 }
+
+#[test]
+fn a_revocation_of_a_lease_whose_last_key_was_just_deleted_made_nothing() {
+    let (key, value) = (b"a".to_vec(), b"v".to_vec());
+    let mut store = Store::default();
+    store.ask(Request::Grant { id: 7, ttl: 5 }, 0, 1, 2);
+    store.ask(Request::Put(Put { key, value, lease: 7, ..Put::default() }), 3, 4, 5);
+    store.ask(delete("a"), 6, 7, 8);
+    // Its header names the revision of the deletion, and alone it could have made that.
+    store.ask(Request::Revoke(7), 9, 10, 11);
+    let report = store.check().unwrap();
+    assert_eq!((report.writes, report.reads), (2, 2));
+}

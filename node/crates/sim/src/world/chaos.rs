@@ -204,6 +204,16 @@ impl World {
         });
     }
 
+    /// Nobody changes the membership any more.
+    pub(crate) fn operator_stops(&mut self) {
+        for member in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.on(member, |process, scene| {
+                process.forget(Waiter::Operator, scene);
+                Ok(())
+            });
+        }
+    }
+
     fn new_learner(&mut self) -> Member {
         let number = self.random.below(1_000_000);
         let peer_urls = vec![format!("http://added{number}:2380")];

@@ -11,6 +11,7 @@ use super::{
     node::Node,
     process::Process,
     translate::{self, SECOND},
+    watchers::Watcher,
 };
 use crate::judge::{
     LeaderTime, Model, Outcome, Pair, Put, Range, Request, Selector, check_history, check_leases,
@@ -19,6 +20,9 @@ use crate::judge::{
 
 /// Microseconds after the last disturbance within which all members stand at one index.
 const CONVERGE_US: u64 = 45 * SECOND;
+
+/// Microseconds after which no message of the time before is on its way any more, and no member hears of its removal.
+const STRAGGLERS_US: u64 = 4 * SECOND;
 
 /// Microseconds within which the last requests are answered.
 const LAST_REQUESTS_US: u64 = 4 * SECOND;
@@ -66,8 +70,11 @@ impl World {
             Phase::Healing { since } => {
                 let paused = self.nodes.values().map(|node| node.paused_until).max();
                 let since = since.max(paused.unwrap_or(0));
+                let settled = self.now > since + STRAGGLERS_US;
                 match self.not_converged() {
-                    None if self.enough_requests() && !self.any_open() => self.last_requests(),
+                    None if settled && self.enough_requests() && !self.any_open() => {
+                        self.last_requests();
+                    }
                     None => {}
                     Some(why) => assert!(
                         self.now < since + CONVERGE_US,
@@ -80,7 +87,7 @@ impl World {
                 if !self.history[first..].iter().any(|last| last.returned == super::requests::OPEN)
                 {
                     self.check_last(first);
-                    self.watchers.iter_mut().for_each(super::watchers::Watcher::settle);
+                    self.watchers.iter_mut().for_each(Watcher::settle);
                     self.phase = Phase::Quiet { since: self.now };
                 }
                 assert!(self.now < since + LAST_REQUESTS_US, "liveness: a last request hangs");
@@ -102,6 +109,7 @@ impl World {
             // No operation has this number.
             node.disk.fail_at(u64::MAX, quorate_storage::disk::mem::Fault::Crash);
         }
+        self.operator_stops();
         self.trace.line(format_args!("  everything heals"));
     }
 
@@ -172,7 +180,11 @@ impl World {
                 return Some(format!("{lagging} watches lag on {member}"));
             }
         }
-        let waiting = self.watchers.iter().position(|watcher| !watcher.is_attached());
+        let members = self.membership();
+        let on_member = |watcher: &Watcher| {
+            watcher.stands_on().is_some_and(|on| members.iter().any(|known| known.id.0 == on.0))
+        };
+        let waiting = self.watchers.iter().position(|watcher| !on_member(watcher));
         waiting.map(|which| format!("watcher {which} stands nowhere"))
     }
 

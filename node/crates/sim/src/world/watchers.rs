@@ -30,10 +30,10 @@ impl Watcher {
         Self { random, pace, capacity, attached: None, watch: None, streams: 0, settled: false }
     }
 
-    /// Whether it stands on some member and has been told so.
-    pub(crate) fn is_attached(&self) -> bool {
-        let told = |watch: &Watch| !watch.notes.is_empty();
-        self.attached.is_some() && self.watch.as_ref().is_some_and(told)
+    /// The member that it stands on and has been told so by.
+    pub(crate) fn stands_on(&self) -> Option<MemberId> {
+        let told = self.watch.as_ref().is_some_and(|watch| !watch.notes.is_empty());
+        self.attached.map(|(member, _, _)| member).filter(|_| told)
     }
 
     /// At the end nobody is slow, and nobody moves.

@@ -1,0 +1,192 @@
+//! The API server's audit log: who did what to a namespace, and when, by a witness that is not the operator.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use crate::installation::OPERATOR_USER;
+
+/// Begins the user name of every kubelet.
+const KUBELETS: &str = "system:node:";
+
+/// The log from some moment on, as far as it concerns one namespace.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    path: PathBuf,
+    from: u64,
+    namespace: String,
+}
+
+/// One request that the API server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// When it was answered.
+    pub at: Timestamp,
+    /// `create`, `delete`, `patch`, …
+    pub verb: String,
+    /// Who asked.
+    pub user: String,
+    /// The resource, with its subresource: `pods/eviction`.
+    pub resource: String,
+    /// The object's name; empty for a list, or where the server made the name.
+    pub name: String,
+    /// The HTTP status of the answer.
+    pub code: i64,
+}
+
+impl Request {
+    /// Whether the operator asked.
+    #[must_use]
+    pub fn is_operators(&self) -> bool {
+        self.user == OPERATOR_USER
+    }
+
+    /// Whether it was carried out.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
+    /// Whether the operator made a new object by it: a server-side apply of an absent object is
+    /// answered with 201 as a create is.
+    #[must_use]
+    pub fn made(&self, resource: &str) -> bool {
+        self.is_operators() && self.resource == resource && self.code == 201
+    }
+
+    /// Whether the operator deleted an object by it.
+    #[must_use]
+    pub fn deleted(&self, resource: &str) -> bool {
+        let delete = self.verb == "delete" && self.resource == resource;
+        self.is_operators() && delete && self.succeeded()
+    }
+}
+
+impl Audit {
+    /// What will happen to a namespace from now on.
+    ///
+    /// # Errors
+    /// There is no log.
+    pub fn from_now(path: &Path, namespace: &str) -> Result<Self> {
+        let from = fs::metadata(path).context("find the audit log")?.len();
+        Ok(Self { path: path.to_owned(), from, namespace: namespace.to_owned() })
+    }
+
+    /// What has happened, in order.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn requests(&self) -> Result<Vec<Request>> {
+        let mut file = File::open(&self.path).context("open the audit log")?;
+        file.seek(SeekFrom::Start(self.from)).context("find the place in the audit log")?;
+        let ours = format!("\"namespace\":\"{}\"", self.namespace);
+        let mut requests = Vec::new();
+        for line in BufReader::new(file).lines() {
+            let line = line.context("read the audit log")?;
+            // The last line may be half written.
+            let event = line.contains(&ours).then(|| serde_json::from_str::<Value>(&line).ok());
+            requests.extend(event.flatten().as_ref().and_then(|event| self.request(event)));
+        }
+        Ok(requests)
+    }
+
+    fn request(&self, event: &Value) -> Option<Request> {
+        let object = &event["objectRef"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if object["namespace"].as_str() != Some(&self.namespace) {
+            return None;
+        }
+        let subresource = object["subresource"].as_str();
+        let resource = text(&object["resource"]);
+        Some(Request {
+            at: event["stageTimestamp"].as_str()?.parse().ok()?,
+            verb: text(&event["verb"]),
+            user: text(&event["user"]["username"]),
+            resource: subresource.map_or(resource.clone(), |sub| format!("{resource}/{sub}")),
+            name: text(&object["name"]),
+            code: event["responseStatus"]["code"].as_i64()?,
+        })
+    }
+}
+
+/// Law: the operator stops one member at a time. From the moment it deletes a member's set until the
+/// last of that member's pod is gone it deletes no other set. Returns how many it deleted.
+///
+/// # Errors
+/// The law is broken; the message names both members.
+pub fn one_stop_at_a_time(requests: &[Request]) -> Result<usize> {
+    let stops: Vec<&Request> =
+        requests.iter().filter(|request| request.deleted("statefulsets")).collect();
+    for pair in stops.windows(2) {
+        let (first, second) = (pair[0], pair[1]);
+        let pod = format!("{}-0", first.name);
+        let gone = requests.iter().any(|request| {
+            let by_kubelet = request.user.starts_with(KUBELETS) && request.verb == "delete";
+            let of_it = request.resource == "pods" && request.name == pod;
+            by_kubelet && of_it && request.succeeded() && (first.at..second.at).contains(&request.at)
+        });
+        ensure!(gone, "{} was stopped before the pod of {} was gone", second.name, first.name);
+    }
+    Ok(stops.len())
+}
+
+/// Law: the operator neither deletes nor evicts a pod.
+///
+/// # Errors
+/// It did; the message quotes the request.
+pub fn no_pod_is_taken(requests: &[Request]) -> Result<()> {
+    let taken = requests.iter().find(|request| {
+        request.is_operators()
+            && (request.resource == "pods/eviction"
+                || request.resource == "pods" && request.verb == "delete")
+    });
+    ensure!(taken.is_none(), "the operator took a pod: {taken:?}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(second: i64, user: &str, verb: &str, resource: &str, name: &str) -> Request {
+        Request {
+            at: Timestamp::from_second(second).unwrap(),
+            verb: verb.to_owned(),
+            user: user.to_owned(),
+            resource: resource.to_owned(),
+            name: name.to_owned(),
+            code: 200,
+        }
+    }
+
+    #[test]
+    fn two_stops_at_once_are_found() {
+        let stop = |second, name| request(second, OPERATOR_USER, "delete", "statefulsets", name);
+        let gone = |second, name| request(second, "system:node:n1", "delete", "pods", name);
+        let good = [stop(1, "db-4"), gone(2, "db-4-0"), stop(3, "db-3"), gone(4, "db-3-0")];
+        assert_eq!(one_stop_at_a_time(&good).unwrap(), 2);
+        let bad = [stop(1, "db-4"), stop(3, "db-3"), gone(4, "db-4-0")];
+        assert!(one_stop_at_a_time(&bad).is_err());
+        // What the garbage collector asks of the kubelet is not the end of the pod.
+        let asked = request(2, "system:serviceaccount:kube-system:gc", "delete", "pods", "db-4-0");
+        assert!(one_stop_at_a_time(&[stop(1, "db-4"), asked, stop(3, "db-3")]).is_err());
+    }
+
+    #[test]
+    fn a_line_of_the_log_is_read() {
+        let audit = Audit { path: PathBuf::new(), from: 0, namespace: "demo".to_owned() };
+        let line = r#"{"stageTimestamp":"2026-11-23T13:22:16.499159Z","verb":"create",
+            "user":{"username":"system:serviceaccount:quorate-system:quorate-operator"},
+            "objectRef":{"resource":"pods","subresource":"eviction","namespace":"demo","name":"a"},
+            "responseStatus":{"code":201}}"#;
+        let read = audit.request(&serde_json::from_str(line).unwrap()).unwrap();
+        assert!(read.made("pods/eviction") && read.name == "a");
+        assert!(no_pod_is_taken(&[read]).is_err());
+        let elsewhere = Audit { namespace: "other".to_owned(), ..audit };
+        assert_eq!(elsewhere.request(&serde_json::from_str(line).unwrap()), None);
+    }
+}

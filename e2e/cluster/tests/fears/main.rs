@@ -1,0 +1,13 @@
+//! What a person who runs a store is afraid of, one file each, on a real Kubernetes.
+
+mod children_restored;
+mod create_and_scale;
+mod drain_node;
+mod earlier_claims;
+mod hibernate;
+mod invalid_manifests;
+mod kubectl_words;
+mod operator_killed;
+mod pods_deleted;
+mod seed_wiped;
+mod settings_changed;

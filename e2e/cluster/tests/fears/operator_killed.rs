@@ -1,0 +1,71 @@
+//! Fear: the operator dies in the middle of a change and leaves it half done, or its successor does it twice.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use quorate_crds::MemberRole;
+use quorate_e2e_cluster::fixture::{Turn, turn};
+use quorate_e2e_cluster::installation;
+use quorate_e2e_cluster::limits::{SCALED, TOLD};
+use quorate_e2e_cluster::store::{Store, kill_dead};
+use quorate_e2e_cluster::wait::until;
+use quorate_kubernetes::Part;
+
+/// Restarts of the operator's container so far.
+async fn restarts(turn: &Turn) -> i32 {
+    let client = turn.client().await.unwrap();
+    let api = Api::<Pod>::namespaced(client, installation::NAMESPACE);
+    let pods = api.list(&ListParams::default()).await.unwrap();
+    let statuses = pods.items.into_iter().filter_map(|pod| pod.status?.container_statuses);
+    statuses.flatten().map(|status| status.restart_count).sum()
+}
+
+/// kill -9 of the operator's process, and its restart counted.
+async fn kill_operator(turn: &Turn) {
+    let before = restarts(turn).await;
+    let all = turn.bed.nodes().iter().flat_map(|node| node.processes(Part::Pods).unwrap());
+    let operator: Vec<_> =
+        all.filter(|process| process.command_line.starts_with("/quorate-operator")).collect();
+    assert_eq!(operator.len(), 1, "one operator runs: {operator:?}");
+    kill_dead(&operator[0]).unwrap();
+    until("the restart to be counted", TOLD, async || {
+        let now = restarts(turn).await;
+        if now > before { Ok(()) } else { Err(format!("{now} restarts")) }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twice_in_one_scale_out() {
+    let turn = turn().await.unwrap();
+    let store = Store::formed(&turn, "fear-operator-killed", 1).await.unwrap();
+    store.put("kept", "before").await.unwrap();
+    store.scale(3).await.unwrap();
+
+    for (member, roles) in [
+        ("db-1", &[MemberRole::Pending, MemberRole::Learner][..]),
+        ("db-2", &[MemberRole::Learner][..]),
+    ] {
+        until(&format!("{member} on its way"), SCALED, async || {
+            let status = store.status().await.map_err(|error| format!("{error:#}"))?;
+            let role = status.members.iter().find(|it| it.name == member).map(|it| it.role);
+            if role.is_some_and(|role| roles.contains(&role)) { Ok(()) } else { Err(format!("{role:?}")) }
+        })
+        .await
+        .unwrap();
+        kill_operator(&turn).await;
+    }
+
+    let status = store.settled(3).await.unwrap();
+    let names: Vec<&str> = status.members.iter().map(|member| member.name.as_str()).collect();
+    assert_eq!(names, ["db-0", "db-1", "db-2"], "nobody was begun twice");
+    assert_eq!(status.next_ordinal, Some(3));
+    assert_eq!(store.members().await.unwrap().len(), 3);
+    assert_eq!(store.value("kept").await.unwrap().as_deref(), Some("before"));
+    let requests = store.audit.requests().unwrap();
+    for (resource, objects) in [("jobs", 1), ("statefulsets", 3), ("persistentvolumeclaims", 3)] {
+        let made = requests.iter().filter(|request| request.made(resource)).count();
+        assert_eq!(made, objects, "{resource} were made");
+    }
+    assert_eq!(requests.iter().filter(|it| it.deleted("statefulsets")).count(), 0);
+}
