@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use quorate_kubernetes::Progress;
 
-use crate::accounting::Memory;
+use crate::accounting::{Memory, disk_written};
 use crate::arguments::Plan;
 use crate::cases::{Case, FILL, MEMORY, RESTART, Work};
 use crate::load::{self, Report};
@@ -84,6 +84,7 @@ async fn fill_measured(
     figures: &mut Figures,
     progress: &Progress,
 ) -> Result<()> {
+    let disk_before = disk_written(&plan.directory)?;
     let before = cluster.usage()?;
     let took = fill::fill(&cluster.ports(), plan.keys, round as u64).await?;
     cluster.idle().await?;
@@ -91,7 +92,9 @@ async fn fill_measured(
     let keys = plan.keys as f64;
     figures.record(FILL, Metric::Throughput, keys / took.as_secs_f64());
     figures.record(FILL, Metric::Cpu, used.cpu / keys);
-    figures.record(FILL, Metric::Written, used.written / keys);
+    if let (Some(before), Some(after)) = (disk_before, disk_written(&plan.directory)?) {
+        figures.record(FILL, Metric::Written, (after - before) / keys);
+    }
     figures.record_rooms(FILL, &used, keys);
     progress.say(format!("  {FILL:<18} {}", figures.last_words(FILL)));
     Ok(())
@@ -118,6 +121,7 @@ async fn case_measured(
     let total = (rate * f64::from(plan.seconds)) as usize;
     let total = total.max(limits::CALIBRATION_ROUNDS * case.clients);
     cluster.idle().await?;
+    let disk_before = disk_written(&plan.directory)?;
     let before = cluster.usage()?;
     let report = cluster.sampled(most, load::run(plan, case, total, &ports)).await?;
     // Until the members rest again: what they put off belongs to the operations that caused it.
@@ -129,8 +133,10 @@ async fn case_measured(
     figures.record(name, Metric::P50, p50);
     figures.record(name, Metric::P99, p99);
     figures.record(name, Metric::Cpu, used.cpu / total as f64);
-    if case.work == Work::Put {
-        figures.record(name, Metric::Written, used.written / total as f64);
+    if let (Work::Put, Some(before), Some(after)) =
+        (case.work, disk_before, disk_written(&plan.directory)?)
+    {
+        figures.record(name, Metric::Written, (after - before) / total as f64);
     }
     figures.record_rooms(name, &used, total as f64);
     Ok(throughput)

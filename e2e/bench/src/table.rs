@@ -21,7 +21,7 @@ pub(crate) enum Metric {
     P99,
     /// Microseconds of CPU an operation, over all members.
     Cpu,
-    /// Bytes written an operation, over all members.
+    /// Bytes that went to the disk an operation, over all members and whoever else was there.
     Written,
     /// MiB of the greatest member.
     Anonymous,
@@ -38,7 +38,7 @@ impl Metric {
             Metric::P50 => "p50, ms",
             Metric::P99 => "p99, ms",
             Metric::Cpu => "server CPU, µs/op",
-            Metric::Written => "written, B/op",
+            Metric::Written => "to disk, B/op",
             Metric::Anonymous => "RssAnon, MiB",
             Metric::Resident => "VmRSS, MiB",
             Metric::Seconds => "seconds",
@@ -51,7 +51,7 @@ impl Metric {
             Metric::P50 => "ms p50",
             Metric::P99 => "ms p99",
             Metric::Cpu => "µs CPU",
-            Metric::Written => "B written",
+            Metric::Written => "B to disk",
             Metric::Anonymous => "MiB RssAnon",
             Metric::Resident => "MiB VmRSS",
             Metric::Seconds => "s",

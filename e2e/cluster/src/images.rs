@@ -3,10 +3,11 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use quorate_kubernetes::images::{self, Image};
-use quorate_kubernetes::{Progress, components};
+use quorate_kubernetes::{Progress, command, components};
 
 use crate::programs::Program;
 
@@ -77,7 +78,9 @@ fn image(program: Program, file: &Path) -> Result<Built> {
     }
     fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
     let staged = root.join(program.package());
-    fs::copy(file, &staged).with_context(|| format!("copy {}", file.display()))?;
+    // Line tables would be most of the image, and every node would unpack them; names of functions stay.
+    let mut strip = Command::new("strip");
+    command::output(strip.arg("--strip-debug").arg("-o").arg(&staged).arg(file))?;
     let name = format!("{}:{VERSION}", repository(program));
     let containerfile = program.containerfile();
     let arguments = [("BASE", BASE)];

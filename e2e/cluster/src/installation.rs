@@ -37,6 +37,7 @@ pub fn helm(images: &Images) -> Vec<String> {
     line.extend(words(&["--namespace", NAMESPACE, "--create-namespace"]));
     line.push(set("image.repository", &images::repository(Program::Operator)));
     line.push(set("store.repository", &images::repository(Program::Store)));
+    line.push(set("log.format", "text"));
     // The tag stays the same from build to build; this makes a new build a new pod.
     line.push(format!("--set-string=podAnnotations.build=b{}", images.operator.digest));
     line.push("--wait".to_owned());

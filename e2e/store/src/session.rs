@@ -126,7 +126,8 @@ fn outcome_of(status: &Status, request: &Request) -> Outcome {
         _ => None,
     };
     assert!(
-        !matches!(status.code(), Code::InvalidArgument | Code::Unimplemented | Code::DataLoss),
+        refusal.is_some()
+            || !matches!(status.code(), Code::InvalidArgument | Code::Unimplemented | Code::DataLoss),
         "{request:?} was answered with {status}"
     );
     match refusal {

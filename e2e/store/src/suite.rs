@@ -82,7 +82,10 @@ pub fn run(
         symlink(binary::etcd(tool)?, programs.join(tool)).context("put a tool in its place")?;
     }
     copy_fixtures(&fixtures)?;
-    let patterns: Vec<&str> = left_out.iter().map(|line| line.pattern.as_str()).collect();
+    // Shorter paths first: go takes the first pattern that fits, and one that fits only the beginning of a path skips
+    // nothing yet, though a later one might.
+    let mut patterns: Vec<&str> = left_out.iter().map(|line| line.pattern.as_str()).collect();
+    patterns.sort_by_key(|pattern| pattern.matches('/').count());
     let mut tests = Command::new(suite);
     tests.current_dir(&work).env("E2E_TEST_MINIMAL", "true");
     tests.args(["-test.v", "-test.timeout", TIMEOUT, "-test.skip", &patterns.join("|")]);

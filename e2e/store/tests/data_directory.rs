@@ -25,7 +25,7 @@ fn filled(keys: usize) -> Cluster {
 
 /// The keys that can be read.
 fn count(cluster: &Cluster) -> i64 {
-    let answer = cluster.etcdctl_of(0).unwrap().json(&["get", "k", "--prefix", "--count-only"]);
+    let answer = cluster.etcdctl_of(0).unwrap().json(&["get", "k", "--prefix", "--keys-only"]);
     answer.unwrap()["count"].as_i64().unwrap_or(0)
 }
 

@@ -82,8 +82,10 @@ async fn alone_it_waits_and_serves_nothing() {
     .unwrap();
     store.told("Available", "False", "QuorumLost").await.unwrap();
     let pod = store.pod("db-0").await.unwrap();
-    let refused = Member::connect(&address(&pod).unwrap()).await;
-    assert!(refused.is_err(), "an empty member serves nobody");
+    // Its port is taken so that nobody else has it, and nothing is answered there.
+    if let Ok(member) = Member::connect(&address(&pod).unwrap()).await {
+        assert!(member.status().await.is_err(), "an empty member serves nobody");
+    }
     let after = store.status().await.unwrap();
     assert_eq!(after.cluster_id, before.cluster_id);
     assert_eq!(after.members.len(), 1);

@@ -62,9 +62,9 @@ impl World {
             0..9 => self.cut_off(one, &all, false),
             9..15 => self.cut_off(one, &all, true),
             15..19 => self.split(&all),
-            19..36 => self.network.heal(),
-            36..42 => self.crash_running(one),
-            42..48 => self.crash_in_step(one),
+            19..38 => self.network.heal(),
+            38..43 => self.crash_running(one),
+            43..48 => self.crash_in_step(one),
             48..52 => self.kill(one),
             52..57 => self.pause(one, 3_500_000),
             57..59 => {

@@ -84,6 +84,15 @@ impl Knowledge {
         format!("v{}", self.values).into_bytes()
     }
 
+    /// A value that may be large, so that segments fill and messages reach their bounds.
+    fn sized_value(&mut self, random: &mut Random) -> Vec<u8> {
+        let mut value = self.value();
+        if random.chance(300) {
+            value.resize(value.len() + random.size(32, 5), b'.');
+        }
+        value
+    }
+
     fn lease(&self, random: &mut Random) -> Option<i64> {
         random.pick(&self.alive)
     }
@@ -91,7 +100,7 @@ impl Knowledge {
     fn put(&mut self, random: &mut Random) -> Put {
         let mut put = Put {
             key: key(random),
-            value: self.value(),
+            value: self.sized_value(random),
             prev: random.chance(400),
             ..Put::default()
         };

@@ -5,7 +5,7 @@ use quorate_machine::{Command, FEATURE_LEVEL_KNOWN, Incarnation};
 use quorate_replica::{Failure, Input};
 
 use super::{
-    Phase, TICK_US, World,
+    OPERATIONS_MIN, Phase, TICK_US, World,
     event::Event,
     happenings::Happening,
     process::{Reply, Waiter},
@@ -61,7 +61,10 @@ impl World {
         let others: Vec<MemberId> =
             self.serving().into_iter().filter(|other| *other != member).collect();
         let Some(other) = self.random.pick(&others) else { return };
-        if self.reaches(member, other) && self.reaches(other, member) && self.removed_by(other, member) {
+        if self.reaches(member, other)
+            && self.reaches(other, member)
+            && self.removed_by(other, member)
+        {
             self.schedule(1_000, Event::Removed(member));
         }
     }
@@ -114,7 +117,7 @@ impl World {
 
     /// Whether clients are done.
     pub(crate) fn enough_requests(&self) -> bool {
-        self.phase != Phase::Chaos && self.history.len() >= self.operations_wanted
+        self.phase != Phase::Chaos && self.history.len() >= OPERATIONS_MIN
     }
 
     /// Sends a request on behalf of a client.
@@ -231,7 +234,7 @@ impl World {
         let which = usize::try_from(self.history[operation].client).expect("few clients");
         let Some(client) = self.clients.get_mut(which) else { return };
         client.waits = None;
-        let think = client.random.between(1_000, 550_000);
+        let think = client.random.between(1_000, 260_000);
         self.schedule(think, Event::Client(which));
     }
 

@@ -61,7 +61,7 @@ impl World {
             leader_time: vec![(0, 0)],
             phase: Phase::Chaos,
             effects: Vec::new(),
-            operations_wanted: usize::try_from(shape.between(210, 300)).expect("small"),
+            operations_wanted: usize::try_from(shape.between(350, 600)).expect("small"),
             chaos_until: shape.between(12_000_000, 20_000_000),
         };
         world.found(&mut shape);

@@ -12,7 +12,11 @@ use super::{
 
 /// All streams of a member.
 #[derive(Default)]
-pub(crate) struct Streams(BTreeMap<StreamId, Stream>);
+pub(crate) struct Streams {
+    by_id: BTreeMap<StreamId, Stream>,
+    /// Deliveries that found no room, so that a watch fell behind.
+    refused: u64,
+}
 
 #[derive(Default)]
 struct Stream {
@@ -48,8 +52,9 @@ pub(crate) enum Told {
 
 impl Sink for Streams {
     fn offer(&mut self, stream: StreamId, delivery: Delivery) -> bool {
-        let Some(stream) = self.0.get_mut(&stream) else { return true };
+        let Some(stream) = self.by_id.get_mut(&stream) else { return true };
         if stream.deliveries.len() >= stream.capacity {
+            self.refused += 1;
             return false;
         }
         stream.deliveries.push_back(delivery);
@@ -57,27 +62,32 @@ impl Sink for Streams {
     }
 
     fn answer(&mut self, stream: StreamId, delivery: Delivery) {
-        if let Some(stream) = self.0.get_mut(&stream) {
+        if let Some(stream) = self.by_id.get_mut(&stream) {
             stream.deliveries.push_back(delivery);
         }
     }
 
     fn lags(&mut self, stream: StreamId) {
-        if let Some(stream) = self.0.get_mut(&stream) {
+        if let Some(stream) = self.by_id.get_mut(&stream) {
             stream.raised = true;
         }
     }
 }
 
 impl Streams {
+    /// How many deliveries found no room since the last look.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Whether somebody reads rows for a replay.
     pub(crate) fn any_replaying(&self) -> bool {
-        self.0.values().any(|stream| stream.plan.is_some())
+        self.by_id.values().any(|stream| stream.plan.is_some())
     }
 
     /// Whether every stream has handed out everything.
     pub(crate) fn all_idle(&self) -> bool {
-        self.0.values().all(|stream| {
+        self.by_id.values().all(|stream| {
             stream.deliveries.is_empty()
                 && !stream.raised
                 && stream.plan.is_none()
@@ -103,7 +113,7 @@ impl Process {
         if self.applies() {
             return false;
         }
-        self.streams.0.insert(stream, Stream { capacity, ..Stream::default() });
+        self.streams.by_id.insert(stream, Stream { capacity, ..Stream::default() });
         let now = self.applier.now();
         self.hub.create(stream, WatchId(1), spec, now, &mut self.streams);
         true
@@ -112,7 +122,7 @@ impl Process {
     /// The client is gone.
     pub(crate) fn close_stream(&mut self, stream: StreamId) {
         self.hub.close(stream);
-        self.streams.0.remove(&stream);
+        self.streams.by_id.remove(&stream);
     }
 
     /// The client asks how far its stream is.
@@ -138,7 +148,7 @@ impl Process {
         scene: &mut Scene<'_>,
     ) -> Result<Told, Stop> {
         let applies = self.applies();
-        let Some(stream) = self.streams.0.get_mut(&id) else { return Ok(Told::Gone) };
+        let Some(stream) = self.streams.by_id.get_mut(&id) else { return Ok(Told::Gone) };
         if let Some(delivery) = stream.replayed.pop_front() {
             return Ok(Told::Delivery(delivery));
         }
@@ -175,7 +185,7 @@ impl Process {
     /// What was replayed has been handed out: the watches may be live again.
     fn resume(&mut self, id: StreamId) {
         let now = self.applier.now();
-        let Some(stream) = self.streams.0.get_mut(&id) else { return };
+        let Some(stream) = self.streams.by_id.get_mut(&id) else { return };
         let Some((watches, next)) = stream.resume.take() else { return };
         for watch in watches {
             if !self.hub.resume(id, watch, next, now) {
@@ -186,7 +196,7 @@ impl Process {
 
     fn plan_replay(&mut self, id: StreamId, scene: &mut Scene<'_>) {
         let now = self.applier.now();
-        if let Some(stream) = self.streams.0.get_mut(&id) {
+        if let Some(stream) = self.streams.by_id.get_mut(&id) {
             stream.raised = false;
         }
         let lagging = self.hub.lagging(id, 8, now, &mut self.streams);
@@ -195,7 +205,7 @@ impl Process {
         }
         let reader = self.new_reader();
         let pin = reader.pin(now.compacted.max(0), scene.now / 1000).ok();
-        if let Some(stream) = self.streams.0.get_mut(&id) {
+        if let Some(stream) = self.streams.by_id.get_mut(&id) {
             stream.plan = Some(Plan { lagging, now, reader, _pin: pin });
         }
     }

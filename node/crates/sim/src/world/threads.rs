@@ -1,6 +1,6 @@
 //! What each thread of a member does in one step.
 
-use quorate_consensus::{LogIndex, Role};
+use quorate_consensus::{Body, LogIndex, Message, Role};
 use quorate_machine::Store;
 use quorate_replica::{Input, Output, PeerBody};
 use quorate_storage::{checkpoint::CheckpointAt, checkpoint::Step, rows::Work};
@@ -63,8 +63,14 @@ impl Process {
             leases_due_at,
         } = output;
         for message in messages {
-            if matches!(message.body, PeerBody::Forward { .. }) {
-                scene.counts.note(Happening::Forwarded);
+            match &message.body {
+                PeerBody::Forward { .. } => scene.counts.note(Happening::Forwarded),
+                PeerBody::Consensus(Message { body: Body::TimeoutNow, .. }) => {
+                    scene.counts.note(Happening::Transferred);
+                }
+                PeerBody::Consensus(_)
+                | PeerBody::ForwardAccepted { .. }
+                | PeerBody::ForwardRefused { .. } => {}
             }
             scene.effects.push(Effect::Send(message));
         }
@@ -250,6 +256,7 @@ impl Process {
         if let Some(events) = unpublished.changes.pop_front() {
             let store = self.applier.machine().store();
             self.hub.publish(&events, store, &mut self.streams)?;
+            scene.counts.note_many(Happening::WatchLagged, self.streams.take_refused());
             self.unpublished = Some(unpublished);
             return Ok(());
         }

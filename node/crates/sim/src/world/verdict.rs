@@ -70,9 +70,14 @@ impl World {
             Phase::Healing { since } => {
                 let paused = self.nodes.values().map(|node| node.paused_until).max();
                 let since = since.max(paused.unwrap_or(0));
+                if !self.enough_requests() || self.any_open() {
+                    // The bounds count from when clients have no more to ask.
+                    self.phase = Phase::Healing { since: self.now };
+                    return;
+                }
                 let settled = self.now > since + STRAGGLERS_US;
                 match self.not_converged() {
-                    None if settled && self.enough_requests() && !self.any_open() => {
+                    None if settled => {
                         self.last_requests();
                     }
                     None => {}
