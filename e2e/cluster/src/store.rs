@@ -306,7 +306,8 @@ impl Store {
                 let Ok(status) = member.status().await else { continue };
                 let own = status.header.as_ref().map_or(0, |header| header.member_id);
                 if own != 0 && own == status.leader {
-                    return Ok(pod.name_any().trim_end_matches("-0").to_owned());
+                    let name = pod.name_any();
+                    return Ok(name.strip_suffix("-0").unwrap_or(&name).to_owned());
                 }
             }
             Err("no member says that it leads".to_owned())

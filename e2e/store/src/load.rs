@@ -83,6 +83,9 @@ impl Load {
     pub fn start(urls: Vec<String>) -> Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().build().context("start a runtime")?;
+        // Connections are made here, but driven there.
+        let driver = runtime.handle().clone();
+        let _entered = driver.enter();
         let shared = Arc::new(Shared {
             started: Instant::now(),
             urls,
@@ -94,10 +97,10 @@ impl Load {
             next_lease: AtomicI64::new(1),
         });
         let (target, until) = watch::channel(None);
-        let mut load =
-            Self { runtime, shared, clients: Vec::new(), observers: Vec::new(), target };
-        for (at, keys) in
-            [Selector::prefix(b""), Selector::prefix(b""), Selector::prefix(b"w/1")].iter().enumerate()
+        let mut load = Self { runtime, shared, clients: Vec::new(), observers: Vec::new(), target };
+        for (at, keys) in [Selector::prefix(b""), Selector::prefix(b""), Selector::prefix(b"w/1")]
+            .iter()
+            .enumerate()
         {
             let shared = &load.shared;
             let watching = observe(
@@ -172,9 +175,8 @@ impl Load {
         let take = |list: &Mutex<Vec<u64>>| {
             std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
         };
-        let mut operations = std::mem::take(
-            &mut *shared.operations.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let mut operations =
+            std::mem::take(&mut *shared.operations.lock().unwrap_or_else(PoisonError::into_inner));
         operations.sort_by_key(|operation| operation.invoked);
         let mut acknowledged = take(&shared.acknowledged);
         acknowledged.sort_unstable();
@@ -258,8 +260,12 @@ fn some_key() -> Vec<u8> {
 
 async fn write(mut client: Client) {
     while client.goes_on() {
-        let put =
-            Put { key: some_key(), value: client.value(), prev: client.done % 8 == 0, ..Put::default() };
+        let put = Put {
+            key: some_key(),
+            value: client.value(),
+            prev: client.done % 8 == 0,
+            ..Put::default()
+        };
         client.perform(Request::Put(put)).await;
     }
 }

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use quorate_proto::etcdserverpb as pb;
-use quorate_proto::etcdserverpb::{
-    watch_client::WatchClient, watch_request::RequestUnion,
-};
+use quorate_proto::etcdserverpb::{watch_client::WatchClient, watch_request::RequestUnion};
 use quorate_proto::mvccpb::{Event, event::EventType};
 use quorate_sim::judge::{Change, ChangeLog, Note, Selector, Transaction, Watch, WatchEvent};
 use tokio::sync::{mpsc, watch};

@@ -127,7 +127,10 @@ fn outcome_of(status: &Status, request: &Request) -> Outcome {
     };
     assert!(
         refusal.is_some()
-            || !matches!(status.code(), Code::InvalidArgument | Code::Unimplemented | Code::DataLoss),
+            || !matches!(
+                status.code(),
+                Code::InvalidArgument | Code::Unimplemented | Code::DataLoss
+            ),
         "{request:?} was answered with {status}"
     );
     match refusal {

@@ -72,8 +72,10 @@ impl Side {
         let id = said.split(' ').nth(1).unwrap().to_owned();
         assert!(said.ends_with(&format!("granted with TTL({seconds}s)\n")), "{said}");
         self.leases += 1;
-        self.transcript
-            .name_id(u64::from_str_radix(&id, 16).unwrap(), &format!("lease {}", self.leases));
+        let number = u64::from_str_radix(&id, 16).unwrap();
+        let name = format!("lease {}", self.leases);
+        self.transcript.name_id(number, &name);
+        self.transcript.name(format!("{number:016x}"), &name);
         self.transcript.add(&["lease", "grant", seconds], &said);
         id
     }
@@ -148,7 +150,8 @@ fn keys_are_put_read_and_deleted() {
         assert_eq!(Side::keys(&sorted), ["b/3", "b/2", "b/1"]);
         let words = ["get", "", "--prefix", "--count-only", "--write-out=fields"];
         let fields = side.etcdctl.run(&words).unwrap();
-        let told: Vec<&str> = fields.lines().filter(|line| !line.contains("ID") && !line.contains("Term")).collect();
+        let told: Vec<&str> =
+            fields.lines().filter(|line| !line.contains("ID") && !line.contains("Term")).collect();
         side.transcript.add(&words, &told.join("\n"));
         assert!(fields.contains("\"Count\" : 5") && !fields.contains("\"Key\""), "{fields}");
         let keys = side.json(&["get", "", "--prefix", "--keys-only"]);
@@ -179,7 +182,7 @@ fn transactions_compare_and_branch() {
         assert_eq!(side.run(&["get", "a"]), "a\n20\n");
         let said = side.run_with_input(
             &["txn", "--interactive"],
-            "create(\"new\") = \"0\"\nversion(\"a\") != \"0\"\nlease(\"a\") = \"0\"\n\nput new 1\ndel a\nget n --prefix\n\n\n",
+            "create(\"new\") = \"0\"\nversion(\"a\") != \"0\"\n\nput new 1\ndel a\nget n --prefix\n\n\n",
         );
         assert!(said.contains("SUCCESS"), "{said}");
         side.run_with_input(

@@ -114,7 +114,9 @@ impl Dice {
                 let put = self.put(key);
                 Request::Put(Put { lease: 0, ignore_lease: true, ..put })
             }
-            41..53 => Request::Delete(Delete { keys: self.keys(), prev: self.rng.random_bool(0.5) }),
+            41..53 => {
+                Request::Delete(Delete { keys: self.keys(), prev: self.rng.random_bool(0.5) })
+            }
             53..70 => Request::Range(self.range()),
             70..90 => Request::Txn(Txn {
                 compare: (0..self.rng.random_range(0..3)).map(|_| self.compare()).collect(),
@@ -150,7 +152,10 @@ async fn equal_histories_have_equal_answers_and_hashes() {
             }
             let one = sessions[0].perform(&request).await;
             let other = sessions[1].perform(&request).await;
-            assert_eq!(one, other, "seed {seed}, step {step}: ours and etcd's answer to {request:?}");
+            assert_eq!(
+                one, other,
+                "seed {seed}, step {step}: ours and etcd's answer to {request:?}"
+            );
             if let Outcome::Answered { revision, .. } = one {
                 writes += usize::from(revision > dice.revision);
                 dice.revision = dice.revision.max(revision);
@@ -159,7 +164,9 @@ async fn equal_histories_have_equal_answers_and_hashes() {
                 }
             }
             if step % 5 == 0 {
-                hashes += usize::from(compare_hashes(&mut dice, &mut sessions, &compacted_to, [ours, etcd]).await);
+                hashes += usize::from(
+                    compare_hashes(&mut dice, &mut sessions, &compacted_to, [ours, etcd]).await,
+                );
             }
         }
     }

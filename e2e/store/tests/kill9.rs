@@ -18,8 +18,8 @@ use quorate_sim::judge::{
 /// Kills in the gate. The soak sets `QUORATE_KILLS=20`.
 const KILLS: usize = 3;
 
-/// Acknowledged writes between two faults.
-const WRITES_BETWEEN: u64 = 800;
+/// Acknowledged writes between two faults: two seconds' worth, so that leases of six seconds live through several.
+const WRITES_BETWEEN: u64 = 3000;
 
 /// How long so many may take, with an election between and compilers beside.
 const WRITES_IN: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ fn kill_9_under_full_load_loses_nothing() {
         report.expiries.len(),
     ));
     assert!(report.writes as u64 > WRITES_BETWEEN * (2 * kills() as u64 + 1));
-    assert!(report.expiries.len() > kills(), "no lease ended: nothing was shown of leases");
+    assert!(report.expiries.len() >= kills(), "no lease ended: nothing was shown of leases");
     let rate = rate(&evidence.acknowledged);
     progress.say(format!("{rate:.0} writes/s while there was a leader"));
     assert!(rate >= RATE_MIN, "{rate:.0} writes/s is no full load");
@@ -96,7 +96,8 @@ fn equal_hashes(cluster: &Cluster) {
 }
 
 fn judge(evidence: &Evidence, log: &ChangeLog) -> Report {
-    let report = check_history(&evidence.operations, log).unwrap_or_else(|broken| panic!("{broken}"));
+    let report =
+        check_history(&evidence.operations, log).unwrap_or_else(|broken| panic!("{broken}"));
     let model = replayed(log).unwrap_or_else(|broken| panic!("{broken}"));
     for observation in &evidence.observations {
         let end = observation.watches.last().unwrap();
@@ -112,7 +113,8 @@ fn judge(evidence: &Evidence, log: &ChangeLog) -> Report {
     assert!((0..3).map(streams).sum::<usize>() > 3, "no watcher ever lost its member");
     // Leader time never runs faster than ours, so a lease that is early by our clock is early.
     let time = LeaderTime { at_most: &|time| time, slack: EARLY_MAX };
-    check_leases(&evidence.operations, log, &report, &time).unwrap_or_else(|broken| panic!("{broken}"));
+    check_leases(&evidence.operations, log, &report, &time)
+        .unwrap_or_else(|broken| panic!("{broken}"));
     no_lease_is_late(evidence, log);
     report
 }
@@ -124,7 +126,10 @@ fn no_lease_is_late(evidence: &Evidence, log: &ChangeLog) {
         // What may have happened counts as if it had, at the latest time that it can have.
         let id = match (&operation.request, &operation.outcome) {
             (_, Outcome::Failed | Outcome::Refused(_)) => continue,
-            (Request::Renew(_), Outcome::Answered { response: Response::Renew { alive: false }, .. }) => continue,
+            (
+                Request::Renew(_),
+                Outcome::Answered { response: Response::Renew { alive: false }, .. },
+            ) => continue,
             (Request::Grant { id, .. } | Request::Renew(id), _) => *id,
             _ => continue,
         };
@@ -138,7 +143,9 @@ fn no_lease_is_late(evidence: &Evidence, log: &ChangeLog) {
         .filter(|(_, change)| change.pair.is_none())
         .map(|(seen, change)| (change.key.as_slice(), seen))
         .collect();
-    let put = |key: &[u8]| log.transactions.iter().any(|one| one.changes.iter().any(|change| change.key == key));
+    let put = |key: &[u8]| {
+        log.transactions.iter().any(|one| one.changes.iter().any(|change| change.key == key))
+    };
     let end = *evidence.acknowledged.last().unwrap();
     let mut judged = 0;
     for (id, renewed) in renewed {
@@ -148,8 +155,14 @@ fn no_lease_is_late(evidence: &Evidence, log: &ChangeLog) {
         }
         let seen = gone.get(key.as_slice()).copied();
         let until = seen.unwrap_or(end).min(end);
-        let due = renewed + LEASE_SECONDS * 1_000_000_000 + quiet(&evidence.acknowledged, renewed, until) + LATE_MAX;
-        assert!(until <= due, "lease {id}, last renewed at {renewed}, was due by {due} and was there until {until} (gone: {seen:?})");
+        let due = renewed
+            + LEASE_SECONDS * 1_000_000_000
+            + quiet(&evidence.acknowledged, renewed, until)
+            + LATE_MAX;
+        assert!(
+            until <= due,
+            "lease {id}, last renewed at {renewed}, was due by {due} and was there until {until} (gone: {seen:?})"
+        );
         judged += usize::from(seen.is_some());
     }
     assert!(judged > 0, "no lease ended within the run");

@@ -67,6 +67,9 @@ pub enum Verdict {
     OtherIncarnation,
     /// The dialler does not know commands that the cluster uses already.
     FeatureLevel,
+    /// The dialler was removed as far as the listener knows, but the listener does not vote and so may not send it away: the voters
+    /// that remain may still need its answer to learn that the removal is committed.
+    NotForMeToSay,
 }
 
 /// The listener's answer.
@@ -83,7 +86,7 @@ pub struct Answer {
 }
 
 const PURPOSES: [Purpose; 3] = [Purpose::Messages, Purpose::Snapshot, Purpose::Membership];
-const VERDICTS: [Verdict; 7] = [
+const VERDICTS: [Verdict; 8] = [
     Verdict::Welcome,
     Verdict::ForeignCluster,
     Verdict::NotMe,
@@ -91,6 +94,7 @@ const VERDICTS: [Verdict; 7] = [
     Verdict::Version,
     Verdict::OtherIncarnation,
     Verdict::FeatureLevel,
+    Verdict::NotForMeToSay,
 ];
 const HELLO_BYTES: usize = 4 + 2 + 1 + 8 * 4 + 2;
 const ANSWER_BYTES: usize = 4 + 1 + 8 * 2 + 2;

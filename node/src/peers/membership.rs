@@ -72,6 +72,12 @@ impl Membership {
         self.0.load().removed.contains(&member.0)
     }
 
+    /// Whether a member votes.
+    #[must_use]
+    pub fn votes(&self, member: MemberId) -> bool {
+        self.0.load().members.iter().any(|known| known.id.0 == member.0 && !known.learner)
+    }
+
     /// What the cluster's commands need a member to know.
     #[must_use]
     pub fn feature_level(&self) -> FeatureLevel {

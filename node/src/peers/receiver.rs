@@ -102,7 +102,8 @@ impl Receiver {
             return Verdict::Welcome;
         }
         if self.membership.is_removed(hello.from) {
-            return Verdict::Removed;
+            let votes = self.membership.votes(self.identity.member);
+            return if votes { Verdict::Removed } else { Verdict::NotForMeToSay };
         }
         if hello.to != self.identity.member {
             return Verdict::NotMe;

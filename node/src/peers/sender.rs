@@ -94,7 +94,8 @@ impl Sender {
             | Verdict::NotMe
             | Verdict::Version
             | Verdict::OtherIncarnation
-            | Verdict::FeatureLevel => {
+            | Verdict::FeatureLevel
+            | Verdict::NotForMeToSay => {
                 anyhow::bail!(refusal_text(answer.verdict))
             }
         }
@@ -210,6 +211,9 @@ pub fn refusal_text(verdict: Verdict) -> &'static str {
         }
         Verdict::OtherIncarnation => {
             "this member is recorded with another data directory, the one it voted with: remove it and add it anew, since a voter that forgot its votes is dangerous"
+        }
+        Verdict::NotForMeToSay => {
+            "the peer is a learner that has seen this member's removal; a voter will confirm it"
         }
         Verdict::FeatureLevel => {
             "the cluster uses commands that this version does not know: run the version that the other members run"

@@ -51,8 +51,8 @@ pub(crate) struct Proposals {
     pending: BTreeMap<Sequence, (Proposal, Place)>,
     /// Those in `Place::Waiting`, in order of asking.
     waiting: BTreeMap<Sequence, ()>,
-    /// Those in `Place::Accepted`, by index.
-    accepted: BTreeMap<LogIndex, Sequence>,
+    /// Those in `Place::Accepted`, by place: leaders of two terms may each have given the same index away.
+    accepted: BTreeMap<(LogIndex, Term), Sequence>,
     /// Counts the rounds of forwarding.
     attempts: u64,
     /// An installed snapshot stands for every entry up to here: what they held is not known here.
@@ -98,7 +98,7 @@ impl Proposals {
         if let Some((_, place)) = self.pending.get_mut(&sequence) {
             *place = Place::Accepted { term, index };
             if index > self.superseded {
-                self.accepted.insert(index, sequence);
+                self.accepted.insert((index, term), sequence);
             }
         }
     }
@@ -107,7 +107,7 @@ impl Proposals {
     /// overwritten, nobody here can tell: it is left alone, since to send it again could apply it twice.
     pub(crate) fn superseded(&mut self, index: LogIndex) {
         self.superseded = self.superseded.max(index);
-        self.accepted = self.accepted.split_off(&index.next());
+        self.accepted = self.accepted.split_off(&(index.next(), Term(0)));
     }
 
     /// It was refused before acceptance, by consensus here (no attempt) or by the leader it was forwarded to: it may be
@@ -135,10 +135,10 @@ impl Proposals {
             self.forget(sequence);
         }
         while let Some(entry) = self.accepted.first_entry() {
-            if *entry.key() > index {
+            let ((at, _), sequence) = (*entry.key(), *entry.get());
+            if at > index {
                 break;
             }
-            let (at, sequence) = (*entry.key(), *entry.get());
             entry.remove();
             if let Some((_, place)) = self.pending.get_mut(&sequence) {
                 assert!(
@@ -230,6 +230,18 @@ mod tests {
         proposals.committed(Term(2), LogIndex(8), None);
         assert_eq!(sequences(&proposals.take_for_consensus()), [3], "not in the snapshot");
         assert_eq!(proposals.pending(), 3);
+    }
+
+    #[test]
+    fn two_terms_may_have_given_the_same_place_away() {
+        let mut proposals = Proposals::default();
+        proposals.ask(proposal(1));
+        proposals.ask(proposal(2));
+        proposals.take_for_leader();
+        proposals.accepted(Sequence(1), Term(1), LogIndex(5));
+        proposals.accepted(Sequence(2), Term(2), LogIndex(5));
+        proposals.committed(Term(2), LogIndex(5), Some(Sequence(2)));
+        assert_eq!(sequences(&proposals.take_for_leader().1), [1], "only the first has lost it");
     }
 
     #[test]

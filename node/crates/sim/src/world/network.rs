@@ -144,11 +144,16 @@ impl World {
         self.network.carries(from, to) && self.nodes.get(&from).is_some_and(|node| node.knows(to))
     }
 
-    /// Whether a running member has applied the removal of another.
+    /// Whether a running voter has applied the removal of another member. A learner may know of it before the voters do; were
+    /// its word enough, a removed leader could be stopped while the one remaining voter still needs it to learn of the commit.
     pub(crate) fn removed_by(&self, member: MemberId, other: MemberId) -> bool {
         let process = self.nodes.get(&member).and_then(|node| node.process.as_ref());
         let other = quorate_machine::MemberId(other.0);
-        process.is_some_and(|process| process.applier.machine().members().is_removed(other))
+        process.is_some_and(|process| {
+            let members = process.applier.machine().members();
+            let own = members.get(quorate_machine::MemberId(member.0));
+            own.is_some_and(|own| !own.learner) && members.is_removed(other)
+        })
     }
 
     /// Something of a snapshot's stream sets out; a stream loses nothing but may break off.

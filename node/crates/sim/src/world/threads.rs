@@ -138,10 +138,10 @@ impl Process {
                 batch.push(record);
             }
             self.wal.write(&batch)?;
-        } else if let Some(index) = self.purge.take() {
-            if self.wal.purge_below(index)?.segments > 0 {
-                scene.counts.note(Happening::LogPurged);
-            }
+        } else if let Some(index) = self.purge.take()
+            && self.wal.purge_below(index)?.segments > 0
+        {
+            scene.counts.note(Happening::LogPurged);
         }
         if self.writing_since.is_some() || !self.records.is_empty() || self.purge.is_some() {
             let delay = scene.random.between(100, 3000) * scene.disk_slowness;
