@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::Api;
 use kube::runtime::controller::{self, Action};
-use kube::runtime::reflector::{ObjectRef, store::WriterDropped};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt as _};
 use quorate_crds::{StoreCluster, StoreClusterStatus};
@@ -68,9 +68,6 @@ pub(crate) enum Error {
          operator older than the resource definitions?"
     )]
     Undecodable(String),
-    /// The watches have ended, which they do only at shutdown.
-    #[error("the operator is shutting down")]
-    Closing(#[from] WriterDropped),
     /// The API server does not give the object.
     #[error(transparent)]
     Unread(Failure),
@@ -83,7 +80,6 @@ impl Error {
     fn word(&self) -> &'static str {
         match self {
             Error::Undecodable(_) => "undecodable",
-            Error::Closing(_) => "closing",
             Error::Unread(_) => "unread",
             Error::Violation(_) => "violation",
         }
@@ -118,7 +114,9 @@ async fn pass(guarded: &Guarded, context: &Context) -> Result<(&'static str, Dur
         }
     };
     let key = key(guarded);
-    context.caches.wait_until_ready().await?;
+    if !context.caches.unfilled().is_empty() {
+        return Ok(("filling", limits::REQUEUE_SHORTEST));
+    }
 
     // NB: the order. The memory in status is read first and past the cache, the children next, the
     // membership last: an older list of members beside a newer memory would look like a removal.

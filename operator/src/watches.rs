@@ -62,17 +62,10 @@ impl Caches {
         (Caches { sets, pods, claims, services, budgets, jobs }, triggers.boxed())
     }
 
-    /// Returns once each cache has been filled by a first list.
-    pub(crate) async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.sets.wait_until_ready().await?;
-        self.pods.wait_until_ready().await?;
-        self.claims.wait_until_ready().await?;
-        self.services.wait_until_ready().await?;
-        self.budgets.wait_until_ready().await?;
-        self.jobs.wait_until_ready().await
-    }
-
-    /// The kinds whose first list has not arrived.
+    /// The kinds whose first list has not arrived. Whoever needs them looks again later: a store
+    /// wakes only the last of those that wait for it (`Store::wait_until_ready` of kube-runtime 5
+    /// polls one oneshot for all), so after a start the passes of all clusters but one would wait
+    /// for ever.
     pub(crate) fn unfilled(&self) -> Vec<&'static str> {
         [
             ("statefulsets", filled(&self.sets)),

@@ -2,13 +2,23 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
-use quorate_crds::MemberRole;
+use quorate_crds::{MemberRole, StoreCluster};
 use quorate_e2e_cluster::fixture::{Turn, turn};
 use quorate_e2e_cluster::installation;
 use quorate_e2e_cluster::limits::{SCALED, TOLD};
 use quorate_e2e_cluster::store::{Store, kill_dead};
 use quorate_e2e_cluster::wait::until;
 use quorate_kubernetes::Part;
+
+/// Clusters that are not begun: about each of them the operator has something to say all the same.
+const IDLE: [&str; 4] = ["idle-a", "idle-b", "idle-c", "idle-d"];
+
+fn idle_manifest(name: &str, replicas: i32) -> String {
+    format!(
+        "apiVersion: quorate.dev/v1alpha1\nkind: StoreCluster\nmetadata: {{name: {name}}}\n\
+         spec: {{replicas: {replicas}, version: \"0.1.0\", storage: {{size: 64Mi}}, paused: true}}\n"
+    )
+}
 
 /// Restarts of the operator's container so far.
 async fn restarts(turn: &Turn) -> i32 {
@@ -40,6 +50,10 @@ async fn twice_in_one_scale_out() {
     let turn = turn().await.unwrap();
     let store = Store::formed(&turn, "fear-operator-killed", 1).await.unwrap();
     store.put("kept", "before").await.unwrap();
+    // A successor has all clusters before it at once; it must not lose sight of any.
+    for idle in IDLE {
+        store.apply(&idle_manifest(idle, 1)).unwrap();
+    }
     store.scale(3).await.unwrap();
 
     for (member, roles) in [
@@ -56,6 +70,18 @@ async fn twice_in_one_scale_out() {
         kill_operator(&turn).await;
     }
 
+    for idle in IDLE {
+        store.apply(&idle_manifest(idle, 2)).unwrap();
+    }
+    for idle in IDLE {
+        until(&format!("a word about {idle}"), TOLD, async || {
+            let cluster = store.api::<StoreCluster>().get(idle).await.map_err(|it| it.to_string())?;
+            let seen = cluster.status.and_then(|status| status.observed_generation);
+            if seen == cluster.metadata.generation { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await
+        .unwrap();
+    }
     let status = store.settled(3).await.unwrap();
     let names: Vec<&str> = status.members.iter().map(|member| member.name.as_str()).collect();
     assert_eq!(names, ["db-0", "db-1", "db-2"], "nobody was begun twice");
