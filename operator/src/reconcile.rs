@@ -329,7 +329,7 @@ impl World for Pass<'_> {
 pub(crate) fn error_policy(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     match error {
         Error::Undecodable(_) => Action::await_change(),
-        Error::Closing(_) | Error::Unread(_) | Error::Violation(_) => {
+        Error::Unread(_) | Error::Violation(_) => {
             let failed =
                 context.shared.backoffs.failed(&key(&guarded), rand::random(), Instant::now());
             Action::requeue(failed.delay)

@@ -127,7 +127,10 @@ pub fn one_stop_at_a_time(requests: &[Request]) -> Result<usize> {
         let gone = requests.iter().any(|request| {
             let by_kubelet = request.user.starts_with(KUBELETS) && request.verb == "delete";
             let of_it = request.resource == "pods" && request.name == pod;
-            by_kubelet && of_it && request.succeeded() && (first.at..second.at).contains(&request.at)
+            by_kubelet
+                && of_it
+                && request.succeeded()
+                && (first.at..second.at).contains(&request.at)
         });
         ensure!(gone, "{} was stopped before the pod of {} was gone", second.name, first.name);
     }

@@ -93,7 +93,8 @@ impl Member {
     pub async fn get(&self, key: &str) -> Result<Option<String>> {
         let request = RangeRequest { key: key.to_owned().into(), ..RangeRequest::default() };
         let answer = self.range(request).await?;
-        let value = answer.kvs.first().map(|pair| String::from_utf8_lossy(&pair.value).into_owned());
+        let value =
+            answer.kvs.first().map(|pair| String::from_utf8_lossy(&pair.value).into_owned());
         Ok(value)
     }
 

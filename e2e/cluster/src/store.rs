@@ -220,7 +220,8 @@ impl Store {
     /// # Errors
     /// The claim is not bound, or its volume is no directory of this host.
     pub async fn directory(&self, claim: &str) -> Result<PathBuf> {
-        let claim = self.api::<PersistentVolumeClaim>().get(claim).await.context("get the claim")?;
+        let claim =
+            self.api::<PersistentVolumeClaim>().get(claim).await.context("get the claim")?;
         let volume = claim.spec.and_then(|spec| spec.volume_name).context("it is not bound")?;
         let volumes = Api::<PersistentVolume>::all(self.client.clone());
         let volume = volumes.get(&volume).await.context("get the volume")?;
@@ -381,8 +382,12 @@ impl Store {
             println!("$ kubectl -n {} {}", self.namespace, look.join(" "));
             println!("{}", self.kubectl(look).unwrap_or_else(|error| format!("{error:#}")));
         }
-        let operator = ["-n", installation::NAMESPACE, "logs", "deployment/quorate-operator", "--tail=40"];
-        println!("{}", self.kubectl_anywhere(&operator).unwrap_or_else(|error| format!("{error:#}")));
+        let operator =
+            ["-n", installation::NAMESPACE, "logs", "deployment/quorate-operator", "--tail=40"];
+        println!(
+            "{}",
+            self.kubectl_anywhere(&operator).unwrap_or_else(|error| format!("{error:#}"))
+        );
     }
 }
 
@@ -423,7 +428,8 @@ pub fn address(pod: &Pod) -> Option<String> {
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready = conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
+    let ready =
+        conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()
 }
 

@@ -228,7 +228,10 @@ struct Answer {
 }
 
 /// Asks one member. The connection comes back unless it is of no use any more.
-async fn ask(address: String, connection: Option<Member>) -> (String, Option<Member>, Option<Answer>) {
+async fn ask(
+    address: String,
+    connection: Option<Member>,
+) -> (String, Option<Member>, Option<Answer>) {
     let asking = async {
         let member = match connection {
             Some(member) => member,
@@ -253,8 +256,7 @@ async fn ask(address: String, connection: Option<Member>) -> (String, Option<Mem
 }
 
 fn seat(member: quorate_proto::etcdserverpb::Member) -> (u64, Seat) {
-    let seat =
-        Seat { name: member.name, peer_urls: member.peer_ur_ls, learner: member.is_learner };
+    let seat = Seat { name: member.name, peer_urls: member.peer_ur_ls, learner: member.is_learner };
     (member.id, seat)
 }
 
@@ -292,8 +294,13 @@ mod tests {
 
     #[test]
     fn a_run_as_it_should_be_passes() {
-        let samples =
-            vec![seen(0, &[1], 1), seen(1, &[1, -2], 1), seen(2, &[1, 2], 2), seen(3, &[1, 2], 1), seen(4, &[1], 1)];
+        let samples = vec![
+            seen(0, &[1], 1),
+            seen(1, &[1, -2], 1),
+            seen(2, &[1, 2], 2),
+            seen(3, &[1, 2], 1),
+            seen(4, &[1], 1),
+        ];
         let run = Testimony { samples };
         assert_eq!(run.joiners_learned_first().unwrap(), 1);
         assert_eq!(run.one_cluster().unwrap(), 7);

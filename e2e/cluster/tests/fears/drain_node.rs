@@ -39,8 +39,7 @@ async fn a_drain_takes_one_member_and_the_budget_guards_the_others() {
     let led = store.pod(&leader).await.unwrap();
     let node = node_of(&led);
     let _open = Open(&turn);
-    let drain =
-        ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"];
+    let drain = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"];
     turn.bed.kubectl_output(&drain).unwrap();
     assert!(store.pods().await.unwrap().iter().all(|pod| node_of(pod) != node), "{node} is empty");
     store.put("kept", "drained").await.unwrap();

@@ -12,7 +12,8 @@ use serde_json::json;
 async fn delete(store: &Store) {
     store.api::<StoreCluster>().delete(NAME, &kube::api::DeleteParams::default()).await.unwrap();
     until("the StoreCluster to be gone", NAMESPACE_GONE, async || {
-        let left = store.api::<StoreCluster>().get_opt(NAME).await.map_err(|error| error.to_string())?;
+        let left =
+            store.api::<StoreCluster>().get_opt(NAME).await.map_err(|error| error.to_string())?;
         let pods = store.pods().await.map_err(|error| format!("{error:#}"))?;
         if left.is_none() && pods.is_empty() { Ok(()) } else { Err(format!("{} pods", pods.len())) }
     })
@@ -51,7 +52,9 @@ async fn are_found_and_a_person_decides() {
     delete(&store).await;
     store.create(json!({"replicas": 1})).await.unwrap();
     store.told("EarlierVolumesFound", "True", "EarlierVolumesFound").await.unwrap();
-    store.kubectl(&["annotate", "storecluster", NAME, "quorate.dev/earlier-volumes=discard"]).unwrap();
+    store
+        .kubectl(&["annotate", "storecluster", NAME, "quorate.dev/earlier-volumes=discard"])
+        .unwrap();
     let fresh = store.settled(1).await.unwrap();
     assert_ne!(fresh.cluster_id, before.cluster_id, "a new cluster");
     assert_eq!(store.value("kept").await.unwrap(), None);

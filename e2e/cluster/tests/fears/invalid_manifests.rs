@@ -13,7 +13,12 @@ fn manifest(name: &str, spec: &str) -> String {
 
 /// What is wrong, the manifest's name and spec, and the words that must be in the refusal.
 const REFUSED: [(&str, &str, &str, &str); 14] = [
-    ("no members", "db", "replicas: 0, version: 0.1.0, storage: {size: 1Gi}", "set hibernated: true"),
+    (
+        "no members",
+        "db",
+        "replicas: 0, version: 0.1.0, storage: {size: 1Gi}",
+        "set hibernated: true",
+    ),
     ("a negative size", "db", "replicas: -1, version: 0.1.0, storage: {size: 1Gi}", "at least 1"),
     ("too many", "db", "replicas: 10, version: 0.1.0, storage: {size: 1Gi}", "at most 9"),
     ("no version", "db", "replicas: 3, storage: {size: 1Gi}", "spec.version: Required value"),

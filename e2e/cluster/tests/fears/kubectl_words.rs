@@ -36,13 +36,24 @@ async fn apply_wait_get_scale_describe_explain_delete() {
     kubectl(&["wait", "qsc/db", "--for=condition=Progressing=false", "--timeout=60s"]);
     let path = "/apis/quorate.dev/v1alpha1/namespaces/fear-kubectl/storeclusters/db/scale";
     let scale: Value = serde_json::from_str(&kubectl(&["get", "--raw", path])).unwrap();
-    assert_eq!((scale["spec"]["replicas"].as_i64(), scale["status"]["replicas"].as_i64()), (Some(2), Some(2)));
+    assert_eq!(
+        (scale["spec"]["replicas"].as_i64(), scale["status"]["replicas"].as_i64()),
+        (Some(2), Some(2))
+    );
     let selector = scale["status"]["selector"].as_str().unwrap();
     let selected = kubectl(&["get", "pods", "-l", selector, "-o", "name"]);
     assert_eq!(selected.lines().count(), 2, "{selector} selects {selected}");
 
     let described = kubectl(&["describe", "storecluster", "db"]);
-    for words in ["Reason:", "Serving", "EvenSize", "Cluster ID", "MemberJoining", "MemberPromoted", "Formed"] {
+    for words in [
+        "Reason:",
+        "Serving",
+        "EvenSize",
+        "Cluster ID",
+        "MemberJoining",
+        "MemberPromoted",
+        "Formed",
+    ] {
         assert!(described.contains(words), "describe lacks {words}:\n{described}");
     }
     let explained = kubectl(&["explain", "storecluster.spec"]);

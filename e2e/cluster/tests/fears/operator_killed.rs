@@ -63,7 +63,11 @@ async fn twice_in_one_scale_out() {
         until(&format!("{member} on its way"), SCALED, async || {
             let status = store.status().await.map_err(|error| format!("{error:#}"))?;
             let role = status.members.iter().find(|it| it.name == member).map(|it| it.role);
-            if role.is_some_and(|role| roles.contains(&role)) { Ok(()) } else { Err(format!("{role:?}")) }
+            if role.is_some_and(|role| roles.contains(&role)) {
+                Ok(())
+            } else {
+                Err(format!("{role:?}"))
+            }
         })
         .await
         .unwrap();
@@ -75,7 +79,8 @@ async fn twice_in_one_scale_out() {
     }
     for idle in IDLE {
         until(&format!("a word about {idle}"), TOLD, async || {
-            let cluster = store.api::<StoreCluster>().get(idle).await.map_err(|it| it.to_string())?;
+            let cluster =
+                store.api::<StoreCluster>().get(idle).await.map_err(|it| it.to_string())?;
             let seen = cluster.status.and_then(|status| status.observed_generation);
             if seen == cluster.metadata.generation { Ok(()) } else { Err(format!("{seen:?}")) }
         })

@@ -1,8 +1,8 @@
 //! Fear: a pod that is deleted by hand does not come back, or comes back as somebody else.
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-use k8s_openapi::api::core::v1::Pod;
 use quorate_e2e_cluster::fixture::turn;
 use quorate_e2e_cluster::store::Store;
 use quorate_e2e_cluster::witness::Witness;

@@ -24,8 +24,12 @@ async fn waits_for_a_restart_and_says_for_whose() {
     for (number, member) in ["db-0", "db-1", "db-2"].into_iter().enumerate() {
         let others = store.pods().await.unwrap();
         let untouched = &before[number..];
-        assert!(untouched.iter().all(|old| others.iter().any(|pod| pod.metadata.uid == old.metadata.uid)),
-            "nobody was restarted but by hand");
+        assert!(
+            untouched
+                .iter()
+                .all(|old| others.iter().any(|pod| pod.metadata.uid == old.metadata.uid)),
+            "nobody was restarted but by hand"
+        );
         let old = store.delete_pod(member).await.unwrap();
         let new = store.replaced(member, &old).await.unwrap();
         let arguments = new.spec.unwrap().containers.remove(0).args.unwrap_or_default();

@@ -48,5 +48,6 @@
 //! disk faults. Members of different builds come with upgrades. A shrinker for failing seeds: worlds are short, and a trace that begins
 //! anew with each fix of the order is worth little.
 
+pub mod batch;
 pub mod judge;
 pub mod world;
