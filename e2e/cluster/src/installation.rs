@@ -69,6 +69,10 @@ impl Installation {
         for image in images.all() {
             bed.import_image(&image.archive)?;
         }
+        for node in bed.nodes() {
+            // A test of drains that was killed half-way has left them closed.
+            bed.kubectl_output(&["uncordon", &node.name()])?;
+        }
         progress.say("installing the operator by its chart");
         for line in [crds(), helm(&images)] {
             command::output(&mut tool(&line, &bed.kubeconfig()))?;

@@ -39,8 +39,8 @@
 //!
 //! # The load
 //!
-//! Eight connections, four through the client Service and four to members, with four writes in
-//! flight each, 640 writes a second in all. Every write is a key of its own and is later found with
+//! Eight connections, four through the client Service and four to members, with up to sixteen writes
+//! in flight each, 640 writes a second in all. Every write is a key of its own and is later found with
 //! its value *and at the revision that was acknowledged*, or the test fails. What was not
 //! acknowledged may be there or not, and nothing else may be there.
 //!
