@@ -14,7 +14,7 @@
 //!
 //! Only one of the two runs at a time, and the rounds interleave them, so that what the host does beside us (a neighbour,
 //! a slow hour of the disk) falls on both. A ratio of throughput is good above 1, every other ratio below 1; the program
-//! fails when one is on the wrong side by more than the tolerance ([`limits::TOLERANCE`]).
+//! fails when one is on the wrong side by more than the tolerance (`limits::TOLERANCE`).
 //!
 //! # What it measures, and from where
 //!
@@ -24,7 +24,8 @@
 //!   operations. This is the honest figure on a shared host. The count begins when the servers are idle and ends when
 //!   they are idle again, so work that a server put off is charged to the operations that caused it.
 //! * **Bytes to disk**: sectors written by the device under the data (`/proc/diskstats`), everything synced before and
-//!   after, over the same window. It has journal and metadata in it, and whatever else the host writes meanwhile.
+//!   after, over the same window. It has journal and metadata in it, and whatever else the host writes meanwhile; it is
+//!   told and not judged.
 //! * **Memory**: the greatest RssAnon and VmRSS of any member at any time after the fill, sampled twice a second. RssAnon
 //!   is what the process holds for itself; VmRSS has mapped files in it, which the kernel may take back.
 //! * **Restart**: from the start of the killed member's process to the first linearizable read that it answers. It must

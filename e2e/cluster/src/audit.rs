@@ -124,13 +124,14 @@ pub fn one_stop_at_a_time(requests: &[Request]) -> Result<usize> {
     for pair in stops.windows(2) {
         let (first, second) = (pair[0], pair[1]);
         let pod = format!("{}-0", first.name);
-        let gone = requests.iter().any(|request| {
-            let by_kubelet = request.user.starts_with(KUBELETS) && request.verb == "delete";
-            let of_it = request.resource == "pods" && request.name == pod;
-            by_kubelet
-                && of_it
-                && request.succeeded()
-                && (first.at..second.at).contains(&request.at)
+        let of_it = |request: &&Request| request.name == pod && request.succeeded();
+        // A pod that no node was found for is gone with the first request to delete it; any other
+        // only when its kubelet says so.
+        let bound = requests.iter().filter(of_it).any(|it| it.resource == "pods/binding");
+        let gone = requests.iter().filter(of_it).any(|request| {
+            let delete = request.resource == "pods" && request.verb == "delete";
+            let last = !bound || request.user.starts_with(KUBELETS);
+            delete && last && (first.at..second.at).contains(&request.at)
         });
         ensure!(gone, "{} was stopped before the pod of {} was gone", second.name, first.name);
     }
@@ -174,9 +175,14 @@ mod tests {
         assert_eq!(one_stop_at_a_time(&good).unwrap(), 2);
         let bad = [stop(1, "db-4"), stop(3, "db-3"), gone(4, "db-4-0")];
         assert!(one_stop_at_a_time(&bad).is_err());
-        // What the garbage collector asks of the kubelet is not the end of the pod.
-        let asked = request(2, "system:serviceaccount:kube-system:gc", "delete", "pods", "db-4-0");
-        assert!(one_stop_at_a_time(&[stop(1, "db-4"), asked, stop(3, "db-3")]).is_err());
+        // What the garbage collector asks of the kubelet is not the end of a pod that has a node.
+        let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
+        let asked = request(2, collector, "delete", "pods", "db-4-0");
+        let homeless = [stop(1, "db-4"), asked.clone(), stop(3, "db-3")];
+        assert_eq!(one_stop_at_a_time(&homeless).unwrap(), 2);
+        let bound = request(0, "system:kube-scheduler", "create", "pods/binding", "db-4-0");
+        let asked_only = [bound, stop(1, "db-4"), asked, stop(3, "db-3")];
+        assert!(one_stop_at_a_time(&asked_only).is_err());
     }
 
     #[test]

@@ -64,15 +64,13 @@ impl Store {
     /// It does not form.
     pub async fn formed(turn: &Turn, fear: &str, replicas: i32) -> Result<Self> {
         let store = Self::namespace(turn, fear).await?;
-        store.create(json!({})).await?;
-        if replicas != 1 {
-            store.scale(replicas).await?;
-        }
+        store.create(json!({"replicas": replicas})).await?;
         store.settled(replicas).await?;
         Ok(store)
     }
 
-    /// Makes the StoreCluster: the minimal manifest with one member, and what the test adds to its spec.
+    /// Makes the StoreCluster: the minimal manifest with one member, and what the test changes in its
+    /// spec.
     ///
     /// # Errors
     /// The API server refuses it.

@@ -193,7 +193,7 @@ async fn look(addresses: Addresses, stopped: watch::Receiver<bool>) -> Vec<Sampl
     let mut connections: BTreeMap<String, Member> = BTreeMap::new();
     let mut samples = Vec::new();
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !*stopped.borrow() {
         ticks.tick().await;
         let known: Vec<String> = addresses.all.borrow().values().cloned().collect();
@@ -212,7 +212,7 @@ async fn look(addresses: Addresses, stopped: watch::Receiver<bool>) -> Vec<Sampl
             };
             answers.extend(answer);
         }
-        samples.extend(sample(at, answers));
+        samples.extend(sample(at, &answers));
     }
     samples
 }
@@ -237,8 +237,9 @@ async fn ask(
             Some(member) => member,
             None => Member::connect(&address).await?,
         };
-        let status = member.status().await?;
-        let list = if status.is_learner { None } else { Some(member.members(false).await?) };
+        let (status, list) = tokio::join!(member.status(), member.members(false));
+        let status = status?;
+        let list = if status.is_learner { None } else { Some(list?) };
         anyhow::Ok((member, status, list))
     };
     let Ok(Ok((member, status, list))) = tokio::time::timeout(SAMPLE_ANSWER, asking).await else {
@@ -260,7 +261,7 @@ fn seat(member: quorate_proto::etcdserverpb::Member) -> (u64, Seat) {
     (member.id, seat)
 }
 
-fn sample(at: Timestamp, answers: Vec<Answer>) -> Option<Sample> {
+fn sample(at: Timestamp, answers: &[Answer]) -> Option<Sample> {
     let most = answers.iter().filter(|it| it.seats.is_some()).max_by_key(|it| it.applied)?;
     let seats = most.seats.clone()?;
     Some(Sample {

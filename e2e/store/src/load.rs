@@ -263,7 +263,7 @@ async fn write(mut client: Client) {
         let put = Put {
             key: some_key(),
             value: client.value(),
-            prev: client.done % 8 == 0,
+            prev: client.done.is_multiple_of(8),
             ..Put::default()
         };
         client.perform(Request::Put(put)).await;

@@ -80,15 +80,15 @@ async fn call(channel: Channel, request: &Request) -> Result<(i64, Response), St
         }
         Request::Delete(delete) => {
             let answer = kv.delete_range(delete_to_wire(delete)).await?.into_inner();
-            Ok((revision(answer.header.clone()), deleted(answer)))
+            Ok((revision(answer.header), deleted(answer)))
         }
         Request::Range(range) => {
             let answer = kv.range(range_to_wire(range)).await?.into_inner();
-            Ok((revision(answer.header.clone()), found(answer)))
+            Ok((revision(answer.header), found(answer)))
         }
         Request::Txn(txn) => {
             let answer = kv.txn(txn_to_wire(txn)).await?.into_inner();
-            Ok((revision(answer.header.clone()), decided(answer)))
+            Ok((revision(answer.header), decided(answer)))
         }
         Request::Compact(at) => {
             let wire = pb::CompactionRequest { revision: *at, physical: false };
@@ -160,14 +160,9 @@ fn revision(header: Option<pb::ResponseHeader>) -> i64 {
 /// A pair as the judge has it.
 #[must_use]
 pub fn pair(kv: mvccpb::KeyValue) -> Pair {
-    Pair {
-        key: kv.key.to_vec(),
-        value: kv.value.to_vec(),
-        create_revision: kv.create_revision,
-        mod_revision: kv.mod_revision,
-        version: kv.version,
-        lease: kv.lease,
-    }
+    let mvccpb::KeyValue { key, create_revision, mod_revision, version, value, lease } = kv;
+    let (key, value) = (key.to_vec(), value.to_vec());
+    Pair { key, value, create_revision, mod_revision, version, lease }
 }
 
 fn found(answer: pb::RangeResponse) -> Response {

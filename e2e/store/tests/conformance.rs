@@ -1,5 +1,7 @@
 //! Stock etcdctl against three of our members and three of etcd's: each answer as expected, and both the same.
 
+#![allow(clippy::unwrap_used, reason = "a test says that it failed by a panic")]
+
 use std::time::{Duration, Instant};
 
 use quorate_e2e_store::cluster::{Cluster, Server};

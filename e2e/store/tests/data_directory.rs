@@ -1,5 +1,7 @@
 //! What a member makes of its data directory, how it ends, and what it says then: docs/contract.md on real processes.
 
+#![allow(clippy::unwrap_used, reason = "a test says that it failed by a panic")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -40,8 +42,8 @@ fn verdict_of(cluster: &mut Cluster, member: usize, code: i32, verdict: &str) ->
     let status = cluster.members[member].wait_exit(limits::STOPPED).unwrap();
     let log = cluster.members[member].log_text();
     assert_eq!(status.code(), Some(code), "{status}: {}", cluster.members[member].log_tail());
-    let words = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = words.filter(|value| value.get("verdict").is_some()).last();
+    let mut words = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let last = words.rfind(|value| value.get("verdict").is_some());
     let last = last.unwrap_or_else(|| panic!("no termination message in {log}"));
     assert_eq!(last["verdict"], verdict, "{last}");
     let message = last["message"].as_str().unwrap().to_owned();
@@ -173,7 +175,7 @@ fn prepare(data: &Path, token: &str, peer: &str, client: &str) -> Result<Value, 
         .lines()
         .chain(complaint.lines())
         .filter_map(|line| serde_json::from_str(line).ok())
-        .last();
+        .next_back();
     match output.status.code() {
         Some(0) => Ok(word.unwrap_or_else(|| panic!("no message in {said:?} {complaint:?}"))),
         code => Err(code.unwrap_or(-1)),
@@ -275,7 +277,7 @@ fn a_restart_applies_again_only_what_lies_behind_the_checkpoint() {
 /// Checkpoint and last index of the last start, from the log.
 fn recovered(cluster: &Cluster) -> (u64, u64) {
     let log = cluster.members[0].log_text();
-    let line = log.lines().filter(|line| line.contains("\"recovered;")).last().unwrap();
+    let line = log.lines().rfind(|line| line.contains("\"recovered;")).unwrap();
     let fields: Value = serde_json::from_str(line).unwrap();
     let number = |name: &str| fields["fields"][name].as_u64().unwrap();
     (number("checkpoint"), number("last"))

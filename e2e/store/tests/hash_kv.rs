@@ -1,5 +1,7 @@
 //! One random history against ours and against etcd: the same answers, the same HashKV after every few steps.
 
+#![allow(clippy::unwrap_used, reason = "a test says that it failed by a panic")]
+
 use std::collections::BTreeSet;
 
 use quorate_e2e_store::cluster::{Cluster, Server};
@@ -139,7 +141,8 @@ async fn equal_histories_have_equal_answers_and_hashes() {
     let ours = Cluster::start(Server::Quorate, 1, &[]).unwrap();
     let etcd = Cluster::start(Server::Etcd, 1, &[]).unwrap();
     let (ours, etcd) = (&ours.members[0].client_url(), &etcd.members[0].client_url());
-    let mut sessions = [Session::new(&[ours.clone()], 0), Session::new(&[etcd.clone()], 0)];
+    let mut sessions =
+        [Session::new(std::slice::from_ref(ours), 0), Session::new(std::slice::from_ref(etcd), 0)];
     let mut compacted_to = BTreeSet::new();
     let (mut hashes, mut writes) = (0, 0);
     let mut dice = Dice { rng: StdRng::seed_from_u64(0), revision: 1, next_lease: 1 };

@@ -1,5 +1,7 @@
 //! etcd's own cross-process suite with our server in etcd's place.
 
+#![allow(clippy::unwrap_used, reason = "a test says that it failed by a panic")]
+
 use quorate_e2e_store::{binary, suite};
 use quorate_kubernetes::Progress;
 

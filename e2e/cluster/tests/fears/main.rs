@@ -1,5 +1,7 @@
 //! What a person who runs a store is afraid of, one file each, on a real Kubernetes.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails, and so do its functions")]
+
 mod children_restored;
 mod create_and_scale;
 mod drain_node;
