@@ -97,7 +97,7 @@ pub fn run(mut replica: Replica, mut inputs: mpsc::Receiver<Input>, mut outlets:
 
 impl Outlets {
     /// Sends first, so that followers write while this member does (thesis §10.2.1).
-    fn dispatch(&self, output: Output) {
+    fn dispatch(&mut self, output: Output) {
         let Output {
             messages,
             record,

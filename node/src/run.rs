@@ -250,6 +250,7 @@ fn start(
         member: manifest.member,
         incarnation: Incarnation(manifest.incarnation),
         feature_level: FEATURE_LEVEL_KNOWN,
+        peer_urls: config.advertise_peer_urls.iter().map(ToString::to_string).collect(),
     });
     let life = rand::random_range(1..=u64::MAX);
     let compaction = machine.store_mut().compaction();

@@ -35,8 +35,8 @@ pub const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at which pods there are, by whoever follows a cluster's addresses.
 pub const ADDRESSES_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A member that has not answered a sample's question by now counts as silent in it. Longer than an
-/// election is not needed: what is asked is answered from memory.
+/// A member that has not answered for this long counts as silent. What it is asked it answers from
+/// memory, so only a machine that is very busy takes a tenth of this.
 pub const SAMPLE_ANSWER: Duration = Duration::from_secs(2);
 
 /// A connection that is not made by now never will be, on one host.

@@ -1,7 +1,7 @@
 //! A witness that looks at the members themselves ten times a second, and the laws that what it saw must obey.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::Timestamp;
@@ -26,16 +26,17 @@ pub struct Seat {
     pub learner: bool,
 }
 
-/// What was seen at one moment.
+/// What was seen at one moment, of what the members answered since the moment before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When it was asked for.
+    /// When the voter was asked that lists the members here: of those that answered, the one that
+    /// had applied most.
     pub at: Timestamp,
-    /// The members, as listed by the voter that had applied most.
+    /// The members, as that voter listed them.
     pub seats: BTreeMap<u64, Seat>,
-    /// Who said that it leads.
-    pub leaders: BTreeSet<u64>,
-    /// Who answered.
+    /// Who leads, as that voter said; 0 when it knew of nobody.
+    pub leader: u64,
+    /// Who has answered within [`SAMPLE_ANSWER`].
     pub answered: BTreeSet<u64>,
     /// The cluster ids in the answers.
     pub clusters: BTreeSet<u64>,
@@ -71,7 +72,8 @@ impl Witness {
     /// It ended before.
     pub async fn stop(self) -> Result<Testimony> {
         self.stop.send_replace(true);
-        let samples = self.task.await.context("the witness")?;
+        let mut samples = self.task.await.context("the witness")?;
+        samples.sort_by_key(|sample| sample.at);
         let testimony = Testimony { samples };
         println!(
             "witness: {} samples, the longest time between two was {:.1} s",
@@ -142,16 +144,15 @@ impl Testimony {
     /// # Errors
     /// It never led, or led when it was listed last.
     pub fn leadership_left_before(&self, id: u64) -> Result<()> {
-        let led = self.samples.iter().any(|sample| sample.leaders.contains(&id));
+        let led = self.samples.iter().any(|sample| sample.leader == id);
         ensure!(led, "{id:x} was never seen to lead: the test did not put leadership on it");
         let last = self.samples.iter().rfind(|sample| sample.seats.contains_key(&id));
         let last = last.context("it was never listed")?;
-        let others = last.leaders.iter().any(|leader| *leader != id);
+        let leader = last.leader;
         ensure!(
-            others && !last.leaders.contains(&id),
-            "{id:x} was listed last at {} when {:x?} led",
-            last.at,
-            last.leaders
+            leader != id && leader != 0,
+            "{id:x} was listed last at {}, when {leader:x} led",
+            last.at
         );
         Ok(())
     }
@@ -189,39 +190,65 @@ fn voters(sample: &Sample) -> BTreeSet<u64> {
     sample.seats.iter().filter(|(_, seat)| !seat.learner).map(|(id, _)| *id).collect()
 }
 
+/// A member that is looked at.
+#[derive(Default)]
+struct Watched {
+    /// Kept from question to question; none once it has failed.
+    connection: Option<Member>,
+    /// A question is out.
+    asked: bool,
+    /// Who it is and when it answered last.
+    heard: Option<(Instant, u64)>,
+}
+
 async fn look(addresses: Addresses, stopped: watch::Receiver<bool>) -> Vec<Sample> {
-    let mut connections: BTreeMap<String, Member> = BTreeMap::new();
+    let mut watched: BTreeMap<String, Watched> = BTreeMap::new();
+    let mut questions = JoinSet::new();
     let mut samples = Vec::new();
+    let mut newest = 0;
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !*stopped.borrow() {
         ticks.tick().await;
         let known: Vec<String> = addresses.all.borrow().values().cloned().collect();
-        connections.retain(|address, _| known.contains(address));
-        let at = Timestamp::now();
-        let mut asked = JoinSet::new();
+        watched.retain(|address, _| known.contains(address));
         for address in known {
-            asked.spawn(ask(address.clone(), connections.get(&address).cloned()));
+            let member = watched.entry(address.clone()).or_default();
+            if !std::mem::replace(&mut member.asked, true) {
+                questions.spawn(ask(address, member.connection.clone()));
+            }
         }
+        // What was answered by now; nobody waits for one that is slow.
         let mut answers = Vec::new();
-        while let Some(answer) = asked.join_next().await {
+        while let Some(answer) = questions.try_join_next() {
             let Ok((address, connection, answer)) = answer else { continue };
-            match connection {
-                Some(connection) => connections.insert(address, connection),
-                None => connections.remove(&address),
-            };
-            answers.extend(answer);
+            let Some(member) = watched.get_mut(&address) else { continue };
+            member.asked = false;
+            member.connection = connection;
+            if let Some(answer) = answer {
+                member.heard = Some((Instant::now(), answer.id));
+                answers.push(answer);
+            }
         }
-        samples.extend(sample(at, &answers));
+        let lately = watched.values().filter_map(|member| member.heard);
+        let lately = lately.filter(|(when, _)| when.elapsed() <= SAMPLE_ANSWER);
+        if let Some((applied, sample)) = sample(&answers, lately.map(|(_, id)| id).collect()) {
+            // What a member lists that is behind, or was removed, has been seen before.
+            if applied >= newest {
+                newest = applied;
+                samples.push(sample);
+            }
+        }
     }
     samples
 }
 
 /// What one member answered.
 struct Answer {
+    at: Timestamp,
     id: u64,
     cluster: u64,
-    leads: bool,
+    leader: u64,
     applied: u64,
     /// None from a learner, which lists no members.
     seats: Option<BTreeMap<u64, Seat>>,
@@ -232,6 +259,7 @@ async fn ask(
     address: String,
     connection: Option<Member>,
 ) -> (String, Option<Member>, Option<Answer>) {
+    let at = Timestamp::now();
     let asking = async {
         let member = match connection {
             Some(member) => member,
@@ -247,9 +275,10 @@ async fn ask(
     };
     let header = status.header.unwrap_or_default();
     let answer = Answer {
+        at,
         id: header.member_id,
         cluster: header.cluster_id,
-        leads: status.leader == header.member_id,
+        leader: status.leader,
         applied: status.raft_applied_index,
         seats: list.map(|list| list.members.into_iter().map(seat).collect()),
     };
@@ -261,16 +290,19 @@ fn seat(member: quorate_proto::etcdserverpb::Member) -> (u64, Seat) {
     (member.id, seat)
 }
 
-fn sample(at: Timestamp, answers: &[Answer]) -> Option<Sample> {
-    let most = answers.iter().filter(|it| it.seats.is_some()).max_by_key(|it| it.applied)?;
-    let seats = most.seats.clone()?;
-    Some(Sample {
-        at,
-        seats,
-        leaders: answers.iter().filter(|it| it.leads).map(|it| it.id).collect(),
-        answered: answers.iter().map(|it| it.id).collect(),
-        clusters: answers.iter().map(|it| it.cluster).collect(),
-    })
+/// What the answers say together, and the index that the list of members in it was applied at.
+fn sample(answers: &[Answer], answered: BTreeSet<u64>) -> Option<(u64, Sample)> {
+    // A joiner lists nobody until its snapshot has come.
+    let lists = answers.iter().filter(|it| it.seats.as_ref().is_some_and(|list| !list.is_empty()));
+    let most = lists.max_by_key(|answer| answer.applied)?;
+    let sample = Sample {
+        at: most.at,
+        seats: most.seats.clone()?,
+        leader: most.leader,
+        answered,
+        clusters: answers.iter().map(|answer| answer.cluster).collect(),
+    };
+    Some((most.applied, sample))
 }
 
 #[cfg(test)]
@@ -287,7 +319,7 @@ mod tests {
         Sample {
             at: Timestamp::from_second(second).unwrap(),
             seats: members.iter().map(seat).collect(),
-            leaders: BTreeSet::from([leader]),
+            leader,
             answered: members.iter().map(|id| id.unsigned_abs()).collect(),
             clusters: BTreeSet::from([7]),
         }

@@ -60,8 +60,11 @@ pub struct Load {
     runtime: Runtime,
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
-    observers: Vec<JoinHandle<Observation>>,
-    target: watch::Sender<Option<i64>>,
+    /// Watches everything: what it is told is what happened.
+    first: JoinHandle<Observation>,
+    first_until: watch::Sender<Option<i64>>,
+    others: Vec<JoinHandle<Observation>>,
+    others_until: watch::Sender<Option<i64>>,
 }
 
 /// What a load leaves behind.
@@ -96,23 +99,22 @@ impl Load {
             revision: AtomicI64::new(1),
             next_lease: AtomicI64::new(1),
         });
-        let (target, until) = watch::channel(None);
-        let mut load = Self { runtime, shared, clients: Vec::new(), observers: Vec::new(), target };
-        for (at, keys) in [Selector::prefix(b""), Selector::prefix(b""), Selector::prefix(b"w/1")]
-            .iter()
-            .enumerate()
-        {
-            let shared = &load.shared;
-            let watching = observe(
+        let (first_until, until_first) = watch::channel(None);
+        let (others_until, until_others) = watch::channel(None);
+        let watching = |at: usize, keys: &[u8], until: &watch::Receiver<Option<i64>>| {
+            runtime.spawn(observe(
                 format!("watcher {at}"),
                 shared.urls.clone(),
                 at,
-                keys.clone(),
+                Selector::prefix(keys),
                 shared.started,
                 until.clone(),
-            );
-            load.observers.push(load.runtime.spawn(watching));
-        }
+            ))
+        };
+        let first = watching(0, b"", &until_first);
+        let others = vec![watching(1, b"", &until_others), watching(2, b"w/1", &until_others)];
+        let clients = Vec::new();
+        let mut load = Self { runtime, shared, clients, first, first_until, others, others_until };
         for client in 0..WRITERS {
             load.spawn(write(Client::new(client, load.shared.clone())));
         }
@@ -161,14 +163,18 @@ impl Load {
             for client in self.clients {
                 client.await.context("a client of the load")?;
             }
-            // Leases that are still there are left to themselves: what ends after the last write is not waited for.
             let last = shared.last_revision().await?;
-            self.target.send_replace(Some(last));
-            let mut observations = Vec::new();
-            for observer in self.observers {
-                let seen = tokio::time::timeout(CATCH_UP, observer).await;
-                observations.push(seen.with_context(|| format!("a watcher never got to {last}"))??);
+            self.others_until.send_replace(Some(last));
+            let mut others = Vec::new();
+            for other in self.others {
+                others.push(seen_by(other, last).await?);
             }
+            // Leases that are still there end meanwhile. Whatever the others were told of that, the first one waits for too:
+            // it is what they are judged by.
+            let told = others.iter().filter_map(Observation::told_up_to).fold(last, i64::max);
+            self.first_until.send_replace(Some(told));
+            let mut observations = vec![seen_by(self.first, told).await?];
+            observations.append(&mut others);
             anyhow::Ok(observations)
         })?;
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -182,6 +188,11 @@ impl Load {
         acknowledged.sort_unstable();
         Ok(Evidence { operations, observations, acknowledged })
     }
+}
+
+async fn seen_by(observer: JoinHandle<Observation>, revision: i64) -> Result<Observation> {
+    let seen = tokio::time::timeout(CATCH_UP, observer).await;
+    Ok(seen.with_context(|| format!("a watcher never got to {revision}"))??)
 }
 
 impl Shared {

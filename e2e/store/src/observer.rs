@@ -31,6 +31,14 @@ pub struct Observation {
     pub seen: BTreeMap<i64, u64>,
 }
 
+impl Observation {
+    /// The last revision that it knows to have been; none if it was told nothing.
+    #[must_use]
+    pub fn told_up_to(&self) -> Option<i64> {
+        self.watches.last().map(|watch| watch.next() - 1)
+    }
+}
+
 /// Watches keys from revision 1 on, at one member after the other, until it has been told everything up to the revision that
 /// `until` comes to name.
 pub async fn observe(

@@ -11,13 +11,18 @@ use crate::limits::{PORT_END, PORT_FIRST};
 /// at a place of its own.
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
+/// Ports between the places of two processes with neighbouring ids: more than one test uses.
+const PORTS_BETWEEN: u32 = 101;
+
 /// A port that nobody listens on. It stays free only because everybody here asks this function.
 ///
 /// # Errors
 /// All are taken.
 pub fn free_port() -> Result<u16> {
     let span = PORT_END - PORT_FIRST;
-    let own = u16::try_from(std::process::id() % u32::from(span)).expect("less than the span");
+    // Two test binaries that start together have neighbouring ids: a hundred ports lie between their places.
+    let place = std::process::id().wrapping_mul(PORTS_BETWEEN) % u32::from(span);
+    let own = u16::try_from(place).expect("less than the span");
     for _ in 0..span {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % span;
         let port = PORT_FIRST + (own + step) % span;

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says that it failed by a panic")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_e2e_store::cluster::{Cluster, Server};
@@ -149,14 +149,16 @@ fn no_lease_is_late(evidence: &Evidence, log: &ChangeLog) {
         .filter(|(_, change)| change.pair.is_none())
         .map(|(seen, change)| (change.key.as_slice(), seen))
         .collect();
-    let put = |key: &[u8]| {
-        log.transactions.iter().any(|one| one.changes.iter().any(|change| change.key == key))
-    };
+    let changed: BTreeSet<&[u8]> = log
+        .transactions
+        .iter()
+        .flat_map(|one| one.changes.iter().map(|change| change.key.as_slice()))
+        .collect();
     let end = *evidence.acknowledged.last().unwrap();
     let mut judged = 0;
     for (id, renewed) in renewed {
         let key = format!("lease/{id}").into_bytes();
-        if !put(&key) {
+        if !changed.contains(key.as_slice()) {
             continue;
         }
         let seen = gone.get(key.as_slice()).copied();

@@ -69,8 +69,8 @@ pub(crate) fn test() -> Vec<Step> {
         },
         Step {
             name: "store",
-            says: "etcd's own suite, stock etcdctl, damaged directories (left out: kill9, see gate.rs)",
-            cases_min: 22,
+            says: "etcd's own suite, stock etcdctl, kill -9 under load, damaged directories",
+            cases_min: 28,
             work: Work::Tests(STORE),
         },
         Step {
@@ -116,9 +116,7 @@ const UNIT_TESTS: &[&str] = &[
 const SIMULATOR: &[&str] =
     &["--profile=gate", "--package=quorate-sim", "--", "--seed", "1", "--seeds", "300"];
 
-/// One test at a time where real servers share two cores and fixed ports. Left out: `kill_9_under_full_load_loses_nothing`. It
-/// passes most times; once its judge was told of a revision two above the last one that its observer had seen. Whether the
-/// observer stopped too early or a watch was told too much is to be found out; then the line goes.
+/// One test at a time where real servers share two cores and fixed ports.
 const STORE: &[&str] = &[
     "--profile=gate",
     "--package=quorate-e2e-store",
@@ -126,7 +124,6 @@ const STORE: &[&str] = &[
     "--",
     "--test-threads=1",
     "--nocapture",
-    "--skip=kill_9_under_full_load",
 ];
 
 const BED: &[&str] = &[

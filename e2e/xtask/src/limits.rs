@@ -2,7 +2,10 @@
 
 /// Lines of a failed step's log that are printed: a CI run keeps nothing but what it printed, and a failed test of cargo
 /// says all that it has to say within this.
-pub(crate) const FAILED_LOG_LINES: usize = 150;
+pub(crate) const FAILED_LOG_LINES: usize = 60;
+
+/// Lines of one panic that are printed: a comparison of two long answers, and more would hide the other panics.
+pub(crate) const PANIC_LINES: usize = 30;
 
 /// Seeds of the simulator in the gate: some hundreds, about a minute.
 pub(crate) const GATE_SEEDS: usize = 300;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use quorate_kubernetes::{Progress, command};
 
 use crate::cargo::{self, Cases};
-use crate::limits::FAILED_LOG_LINES;
+use crate::limits::{FAILED_LOG_LINES, PANIC_LINES};
 
 /// One row of a gate.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +128,11 @@ impl Step {
         for line in &lines[lines.len().saturating_sub(FAILED_LOG_LINES)..] {
             println!("    {line}");
         }
+        // Last, since CI shows the end of what was printed.
+        println!("  what panicked:");
+        for line in panics(&lines) {
+            println!("    {line}");
+        }
         println!(
             "`{}` ended with {status}; its log: {}",
             command::describe(command),
@@ -139,6 +144,16 @@ impl Step {
         };
         Ok(Cases { failed: cases.failed.max(1), ..cases })
     }
+}
+
+/// What tests said when they panicked, without their stacks.
+fn panics<'a>(lines: &[&'a str]) -> Vec<&'a str> {
+    let places = (0..lines.len()).filter(|&at| lines[at].contains("panicked at"));
+    let told = places.flat_map(|at| {
+        let message = lines[at..].iter().take(PANIC_LINES);
+        message.take_while(|line| !line.is_empty() && !line.starts_with("Stack backtrace")).copied()
+    });
+    told.take(FAILED_LOG_LINES).collect()
 }
 
 /// Where the words of a step go.
@@ -177,6 +192,12 @@ mod tests {
         assert_eq!(step.run(&Progress::start()).unwrap(), Cases { passed: 0, failed: 1 });
         let error = run_all("check", &[step]).unwrap_err().to_string();
         assert!(error.contains("xtask-test"), "{error}");
+    }
+
+    #[test]
+    fn what_panicked_is_found_in_a_long_log() {
+        let log = ["noise", "thread 'a' panicked at x.rs:1:", "left: 1", "right: 2", "", "noise"];
+        assert_eq!(panics(&log), ["thread 'a' panicked at x.rs:1:", "left: 1", "right: 2"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   dialler ──► "QRTE" │ wire version u16 │ purpose u8 │ cluster u64 │ from u64 │ to u64 │ incarnation u64 │ feature level u16
+//!               │ length u16 │ the dialler's peer URLs, with commas between
 //!   listener ─► "QRTE" │ verdict u8 │ cluster u64 │ member u64 │ feature level u16
 //! ```
 //!
@@ -9,7 +10,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use bytes::{Buf, BufMut, BytesMut};
 use quorate_consensus::MemberId;
 use quorate_machine::{ClusterId, FeatureLevel, Incarnation};
@@ -34,7 +35,7 @@ pub enum Purpose {
 }
 
 /// What the dialler says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// What the connection is for.
     pub purpose: Purpose,
@@ -48,6 +49,8 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// The highest feature level that it knows.
     pub feature_level: FeatureLevel,
+    /// Where it listens for its peers: a listener that is behind may not have applied that it is a member.
+    pub peer_urls: Vec<String>,
 }
 
 /// What the listener makes of it.
@@ -96,7 +99,11 @@ const VERDICTS: [Verdict; 8] = [
     Verdict::FeatureLevel,
     Verdict::NotForMeToSay,
 ];
-const HELLO_BYTES: usize = 4 + 2 + 1 + 8 * 4 + 2;
+const HELLO_BYTES: usize = 4 + 2 + 1 + 8 * 4 + 2 + 2;
+
+/// Bytes of peer URLs in a hello: a dozen of the longest names that DNS allows.
+const PEER_URLS_BYTES_MAX: usize = 4096;
+
 const ANSWER_BYTES: usize = 4 + 1 + 8 * 2 + 2;
 
 fn code<T: PartialEq>(table: &[T], value: &T) -> u8 {
@@ -112,7 +119,13 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     hello: &Hello,
 ) -> anyhow::Result<Answer> {
-    let mut out = BytesMut::with_capacity(HELLO_BYTES);
+    let peer_urls = hello.peer_urls.join(",");
+    let length = u16::try_from(peer_urls.len()).unwrap_or(u16::MAX);
+    ensure!(
+        usize::from(length) <= PEER_URLS_BYTES_MAX,
+        "this member's peer URLs are longer than {PEER_URLS_BYTES_MAX} bytes together"
+    );
+    let mut out = BytesMut::with_capacity(HELLO_BYTES + peer_urls.len());
     out.put_slice(MAGIC);
     out.put_u16_le(WIRE_VERSION);
     out.put_u8(code(&PURPOSES, &hello.purpose));
@@ -121,6 +134,8 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
     out.put_u64_le(hello.to.0);
     out.put_u64_le(hello.incarnation.0);
     out.put_u16_le(hello.feature_level.0);
+    out.put_u16_le(length);
+    out.put_slice(peer_urls.as_bytes());
     stream.write_all(&out).await.context("send hello")?;
     let mut answer = [0; ANSWER_BYTES];
     tokio::time::timeout(HELLO_TIMEOUT, stream.read_exact(&mut answer))
@@ -145,27 +160,41 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
 /// # Errors
 /// The connection failed, or the other side is no Quorate member.
 pub async fn listen<S: AsyncRead + Unpin>(stream: &mut S) -> anyhow::Result<Option<Hello>> {
-    let mut hello = [0; HELLO_BYTES];
-    tokio::time::timeout(HELLO_TIMEOUT, stream.read_exact(&mut hello))
-        .await
-        .context("wait for hello")?
-        .context("read hello")?;
-    let mut hello = &hello[..];
-    check_magic(&mut hello)?;
-    if hello.get_u16_le() != WIRE_VERSION {
+    let mut fixed = [0; HELLO_BYTES];
+    read(stream, &mut fixed).await?;
+    let mut fixed = &fixed[..];
+    check_magic(&mut fixed)?;
+    if fixed.get_u16_le() != WIRE_VERSION {
         return Ok(None);
     }
     let purpose = *PURPOSES
-        .get(usize::from(hello.get_u8()))
+        .get(usize::from(fixed.get_u8()))
         .context("a peer names a purpose that does not exist")?;
-    Ok(Some(Hello {
+    let mut hello = Hello {
         purpose,
-        cluster: ClusterId(hello.get_u64_le()),
-        from: MemberId(hello.get_u64_le()),
-        to: MemberId(hello.get_u64_le()),
-        incarnation: Incarnation(hello.get_u64_le()),
-        feature_level: FeatureLevel(hello.get_u16_le()),
-    }))
+        cluster: ClusterId(fixed.get_u64_le()),
+        from: MemberId(fixed.get_u64_le()),
+        to: MemberId(fixed.get_u64_le()),
+        incarnation: Incarnation(fixed.get_u64_le()),
+        feature_level: FeatureLevel(fixed.get_u16_le()),
+        peer_urls: Vec::new(),
+    };
+    let length = usize::from(fixed.get_u16_le());
+    ensure!(length <= PEER_URLS_BYTES_MAX, "a peer names {length} bytes of peer URLs");
+    let mut peer_urls = vec![0; length];
+    read(stream, &mut peer_urls).await?;
+    let peer_urls = String::from_utf8(peer_urls).context("a peer's URLs are no text")?;
+    hello.peer_urls =
+        peer_urls.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect();
+    Ok(Some(hello))
+}
+
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, bytes: &mut [u8]) -> anyhow::Result<()> {
+    tokio::time::timeout(HELLO_TIMEOUT, stream.read_exact(bytes))
+        .await
+        .context("wait for hello")?
+        .context("read hello")?;
+    Ok(())
 }
 
 fn check_magic(bytes: &mut &[u8]) -> anyhow::Result<()> {
@@ -207,6 +236,7 @@ mod tests {
             to: MemberId(3),
             incarnation: Incarnation(4),
             feature_level: FeatureLevel(5),
+            peer_urls: vec!["http://a:2380".to_owned(), "http://b:2380".to_owned()],
         };
         let expected = Answer {
             verdict: Verdict::Removed,

@@ -66,6 +66,12 @@ impl Membership {
         found.map(|known| super::peer_addresses(&known.peer_urls)).unwrap_or_default()
     }
 
+    /// Whether a member belongs to the cluster.
+    #[must_use]
+    pub fn holds(&self, member: MemberId) -> bool {
+        self.0.load().members.iter().any(|known| known.id.0 == member.0)
+    }
+
     /// Whether a member was removed for good.
     #[must_use]
     pub fn is_removed(&self, member: MemberId) -> bool {
@@ -133,6 +139,7 @@ pub async fn ask(addresses: &[String], cluster: ClusterId) -> anyhow::Result<Kno
         to: MemberId::NONE,
         incarnation: Incarnation(0),
         feature_level: FeatureLevel(u16::MAX),
+        peer_urls: Vec::new(),
     };
     let (stream, answer) = dial_any(addresses, &hello).await?;
     anyhow::ensure!(answer.verdict == Verdict::Welcome, refusal_text(answer.verdict));

@@ -34,7 +34,7 @@ pub use membership::Membership;
 use self::sender::{QUEUE_MAX, Sender};
 
 /// Who this member is in every handshake.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
     /// The cluster.
     pub cluster: ClusterId,
@@ -44,6 +44,8 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// What it knows.
     pub feature_level: FeatureLevel,
+    /// Where it listens for its peers.
+    pub peer_urls: Vec<String>,
 }
 
 impl Identity {
@@ -60,7 +62,14 @@ pub struct PeerEvents {
     inputs: mpsc::Sender<Input>,
     snapshots: mpsc::Sender<(MemberId, TcpStream)>,
     removed: watch::Sender<bool>,
+    introductions: Arc<Introductions>,
 }
+
+/// Where members listen that have dialled this one before it applied that they are members, by what they said of themselves. One
+/// that was cut off while the others took in a new member, which then came to lead, could not answer its leader otherwise, and
+/// would never learn from it who it is.
+#[derive(Debug, Default)]
+struct Introductions(Mutex<BTreeMap<MemberId, Vec<String>>>);
 
 impl PeerEvents {
     /// Inputs go to consensus; snapshot connections to whoever installs; `removed` is set when a peer says that this
@@ -71,12 +80,26 @@ impl PeerEvents {
         snapshots: mpsc::Sender<(MemberId, TcpStream)>,
         removed: watch::Sender<bool>,
     ) -> Self {
-        Self { inputs, snapshots, removed }
+        Self { inputs, snapshots, removed, introductions: Arc::default() }
     }
 
     async fn input(&self, input: Input) {
         // Fails only while the process stops.
         self.inputs.send(input).await.ok();
+    }
+
+    /// A connection from a member that the applied membership does not hold stands. It is known by what it says until the connection
+    /// ends or the membership holds it.
+    fn introduced(&self, peer: MemberId, peer_urls: &[String]) {
+        self.introductions.0.lock().insert(peer, peer_addresses(peer_urls));
+    }
+
+    fn left(&self, peer: MemberId) {
+        self.introductions.0.lock().remove(&peer);
+    }
+
+    fn introduction(&self, peer: MemberId) -> Option<Vec<String>> {
+        self.introductions.0.lock().get(&peer).cloned()
     }
 
     fn removed_from_cluster(&self) {
@@ -172,8 +195,12 @@ impl PeerSet {
             .filter(|member| member.id.0 != self.identity.member.0)
             .map(|member| (MemberId(member.id.0), peer_addresses(&member.peer_urls)))
             .collect();
+        for peer in wanted.keys() {
+            self.events.left(*peer);
+        }
         self.senders.retain(|peer, sender| {
-            let keep = wanted.get(peer).is_some_and(|addresses| *addresses == sender.addresses);
+            let addresses = wanted.get(peer).cloned().or_else(|| self.events.introduction(*peer));
+            let keep = addresses.is_some_and(|addresses| addresses == sender.addresses);
             if !keep {
                 sender.task.abort();
             }
@@ -201,8 +228,13 @@ impl PeerSet {
     }
 
     /// Queues a message; a full queue or an unknown peer drops it, and consensus hears of that by itself.
-    pub fn send(&self, message: PeerMessage) {
+    pub fn send(&mut self, message: PeerMessage) {
         let to = message.to;
+        if !self.senders.contains_key(&to)
+            && let Some(addresses) = self.events.introduction(to)
+        {
+            self.start(to, addresses);
+        }
         if let Some(peer) = self.senders.get(&to)
             && peer.queue.try_send(message).is_err()
         {

@@ -74,7 +74,17 @@ impl Receiver {
             return Ok(());
         }
         match hello.purpose {
-            Purpose::Messages => self.messages(&hello, stream).await,
+            Purpose::Messages => {
+                let known = self.membership.holds(hello.from);
+                if !known {
+                    self.events.introduced(hello.from, &hello.peer_urls);
+                }
+                let ended = self.messages(&hello, stream).await;
+                if !known {
+                    self.events.left(hello.from);
+                }
+                ended
+            }
             Purpose::Snapshot => self.events.receive_snapshot(hello.from, stream).await,
             Purpose::Membership => self.membership.answer(&mut stream, self.identity.cluster).await,
         }

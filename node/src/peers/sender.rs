@@ -82,6 +82,7 @@ impl Sender {
             to: self.peer,
             incarnation: self.identity.incarnation,
             feature_level: self.identity.feature_level,
+            peer_urls: self.identity.peer_urls.clone(),
         };
         let (stream, answer) = dial_any(&self.addresses, &hello).await?;
         match answer.verdict {

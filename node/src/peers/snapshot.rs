@@ -78,6 +78,7 @@ pub async fn send(
         to: outgoing.announcement.to,
         incarnation: identity.incarnation,
         feature_level: identity.feature_level,
+        peer_urls: identity.peer_urls.clone(),
     };
     let held = outgoing.log.take();
     let (mut stream, answer) = dial_any(&addresses, &hello).await?;

@@ -53,6 +53,14 @@ async fn of_three_it_ends_empty_and_the_others_go_on() {
     });
     let status = status.await.unwrap();
     assert_eq!(status.cluster_id, before.cluster_id);
+    until("it to be started again", HEALED, async || {
+        let pod = store.pod("db-0").await.map_err(|error| format!("{error:#}"))?;
+        let containers = pod.status.and_then(|status| status.container_statuses);
+        let restarts: i32 = containers.into_iter().flatten().map(|it| it.restart_count).sum();
+        if restarts >= 2 { Ok(()) } else { Err(format!("{restarts} restarts")) }
+    })
+    .await
+    .unwrap();
     let message = store.told("Degraded", "True", "MemberRefuses").await.unwrap();
     assert!(message.contains("db-0"), "{message}");
     assert_eq!(store.value("kept").await.unwrap().as_deref(), Some("before"));

@@ -5,9 +5,10 @@ use crate::{Consensus, Entry, Fetch, LogIndex, MemberId, Role, SnapshotMeta};
 
 impl Consensus {
     /// Hands out the next page. Entries reach the machine only once they are durable in *this* member's log, even
-    /// if others have committed them (INV-R5): a machine ahead of its own log could not be explained by it.
+    /// if others have committed them (INV-R5): a machine ahead of its own log could not be explained by it. A change
+    /// waits longer, until this member's record says that it is committed.
     pub(crate) fn hand_out(&mut self) {
-        let to = self.log.commit().min(self.durable_index());
+        let to = self.log.commit().min(self.durable_index()).min(self.change_held_back());
         let outstanding: usize = self.applying.iter().map(|(_, bytes)| bytes).sum();
         let bytes_max = self.settings.committed_bytes_max;
         if outstanding >= bytes_max.saturating_mul(APPLYING_PAGES_MAX) {
@@ -29,6 +30,14 @@ impl Consensus {
         self.handed = last.index;
         self.applying.push_back((last.index, page.iter().map(Entry::cost).sum()));
         self.outbox.output.committed = page;
+    }
+
+    /// The last index before a change whose commitment a crash here would forget. Once a change is applied, others act on
+    /// it: a removed member is told so and stops. If the last voter that knows of the removal forgot it, it would ask the
+    /// removed one for a vote, for ever.
+    fn change_held_back(&self) -> LogIndex {
+        let first = self.log.first_change_after(self.journal.durable_state().commit);
+        first.map_or(LogIndex(u64::MAX), LogIndex::previous)
     }
 
     /// Old entries for the machine came back from the WAL.

@@ -268,6 +268,11 @@ impl Log {
         applied < self.unseen_to || self.change_between(applied, to)
     }
 
+    /// Where the first change after `after` stands that has not taken effect.
+    pub(crate) fn first_change_after(&self, after: LogIndex) -> Option<LogIndex> {
+        self.changes.range(after.next()..).next().map(|(index, _)| *index)
+    }
+
     /// Whether a change stands after `after` and up to `to`.
     pub(crate) fn change_between(&self, after: LogIndex, to: LogIndex) -> bool {
         after < to && self.changes.range(after.next()..=to).next().is_some()

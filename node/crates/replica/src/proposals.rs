@@ -8,9 +8,10 @@
 //!             └────────────────────────────┴──────────────────────┘ committed in its place
 //! ```
 //!
-//! A request is in the log at most once: it is sent again only after it was refused *before* acceptance, or after the
-//! entry that held it was overwritten by a committed one (design §3). While its fate is unknown it just waits; apply answers
-//! it, or its asker's patience ends.
+//! A request is in the log at most once: it is sent again only after it was refused *before* acceptance, or once it is certain
+//! that the leader which may have accepted it lost the entry: another one was committed in its place, or one of a later term.
+//! Terms in a log never fall, so with that entry every one of the earlier term that will ever be committed has been seen.
+//! While its fate is unknown it just waits; apply answers it, or its asker's patience ends.
 
 use std::collections::BTreeMap;
 
@@ -39,10 +40,12 @@ enum Place {
     Waiting,
     /// With consensus of this member, not yet in the log.
     Proposing,
-    /// On its way to a leader; its fate there is unknown. A refusal counts only if it names this attempt.
-    Forwarded { attempt: u64 },
+    /// On its way to the leader of a term; its fate there is unknown. A refusal counts only if it names this attempt.
+    Forwarded { attempt: u64, term: Term },
     /// In the log of a leader.
     Accepted { term: Term, index: LogIndex },
+    /// It may be in an installed snapshot or nowhere: nobody here can tell. It is never sent again unless it was refused.
+    Superseded { attempt: u64 },
 }
 
 /// All of this member's requests that are not answered.
@@ -57,6 +60,8 @@ pub(crate) struct Proposals {
     attempts: u64,
     /// An installed snapshot stands for every entry up to here: what they held is not known here.
     superseded: LogIndex,
+    /// The term of the last entry committed.
+    committed_term: Term,
 }
 
 impl Proposals {
@@ -75,10 +80,10 @@ impl Proposals {
 
     /// Takes what waits, for another member that leads. The number of the attempt goes with the message and comes back
     /// in a refusal, so that a late copy of an earlier refusal cannot send a request twice.
-    pub(crate) fn take_for_leader(&mut self) -> (u64, Vec<Proposal>) {
+    pub(crate) fn take_for_leader(&mut self, term: Term) -> (u64, Vec<Proposal>) {
         self.attempts += 1;
         let attempt = self.attempts;
-        (attempt, self.take(&Place::Forwarded { attempt }))
+        (attempt, self.take(&Place::Forwarded { attempt, term }))
     }
 
     fn take(&mut self, place: &Place) -> Vec<Proposal> {
@@ -93,9 +98,15 @@ impl Proposals {
             .collect()
     }
 
-    /// It got a place in a leader's log.
+    /// It got a place in a leader's log. Said too late, after the place was lost, it changes nothing.
     pub(crate) fn accepted(&mut self, sequence: Sequence, term: Term, index: LogIndex) {
-        if let Some((_, place)) = self.pending.get_mut(&sequence) {
+        let Some((_, place)) = self.pending.get_mut(&sequence) else { return };
+        let current = match place {
+            Place::Proposing => true,
+            Place::Forwarded { term: of, .. } => *of == term,
+            Place::Waiting | Place::Accepted { .. } | Place::Superseded { .. } => false,
+        };
+        if current {
             *place = Place::Accepted { term, index };
             if index > self.superseded {
                 self.accepted.insert((index, term), sequence);
@@ -103,11 +114,16 @@ impl Proposals {
         }
     }
 
-    /// A snapshot took the place of all entries up to this index. Whether a request that was accepted there is in it or was
-    /// overwritten, nobody here can tell: it is left alone, since to send it again could apply it twice.
+    /// A snapshot took the place of all entries up to this index. Whether a request that was accepted there, or is with a
+    /// leader, is in it or was overwritten, nobody here can tell: it is left alone, since to send it again could apply it twice.
     pub(crate) fn superseded(&mut self, index: LogIndex) {
         self.superseded = self.superseded.max(index);
         self.accepted = self.accepted.split_off(&(index.next(), Term(0)));
+        for (_, place) in self.pending.values_mut() {
+            if let Place::Forwarded { attempt, .. } = *place {
+                *place = Place::Superseded { attempt };
+            }
+        }
     }
 
     /// It was refused before acceptance, by consensus here (no attempt) or by the leader it was forwarded to: it may be
@@ -116,9 +132,12 @@ impl Proposals {
         let Some((_, place)) = self.pending.get_mut(&sequence) else { return false };
         let current = match (&*place, attempt) {
             (Place::Proposing, None) => true,
-            (Place::Forwarded { attempt: sent }, Some(refused)) => *sent == refused,
+            (
+                Place::Forwarded { attempt: sent, .. } | Place::Superseded { attempt: sent },
+                Some(refused),
+            ) => *sent == refused,
             (Place::Proposing, Some(_))
-            | (Place::Forwarded { .. }, None)
+            | (Place::Forwarded { .. } | Place::Superseded { .. }, None)
             | (Place::Waiting | Place::Accepted { .. }, _) => false,
         };
         if current {
@@ -129,10 +148,15 @@ impl Proposals {
     }
 
     /// An entry was committed; `own` is the request in it, if it is one of this life of this member. Whatever was
-    /// accepted at or below this index under another term has lost its place and waits again.
+    /// accepted at or below this index under another term has lost its place and waits again, and so does what went to the
+    /// leader of an earlier term than the entry's.
     pub(crate) fn committed(&mut self, term: Term, index: LogIndex, own: Option<Sequence>) {
         if let Some(sequence) = own {
             self.forget(sequence);
+        }
+        if term > self.committed_term {
+            self.committed_term = term;
+            self.wait_again(term);
         }
         while let Some(entry) = self.accepted.first_entry() {
             let ((at, _), sequence) = (*entry.key(), *entry.get());
@@ -148,6 +172,16 @@ impl Proposals {
                 );
                 *place = Place::Waiting;
                 self.waiting.insert(sequence, ());
+            }
+        }
+    }
+
+    /// What went to a leader of an earlier term, and was not in what that one got committed, is in no log that counts.
+    fn wait_again(&mut self, term: Term) {
+        for (sequence, (_, place)) in &mut self.pending {
+            if matches!(place, Place::Forwarded { term: earlier, .. } if *earlier < term) {
+                *place = Place::Waiting;
+                self.waiting.insert(*sequence, ());
             }
         }
     }
@@ -188,11 +222,11 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.ask(proposal(1));
         proposals.ask(proposal(2));
-        let (first, sent) = proposals.take_for_leader();
+        let (first, sent) = proposals.take_for_leader(Term(1));
         assert_eq!(sequences(&sent), [1, 2]);
         assert!(proposals.refused(Sequence(2), Some(first)));
         assert!(!proposals.refused(Sequence(2), Some(first)), "it waits already");
-        let (_, sent) = proposals.take_for_leader();
+        let (_, sent) = proposals.take_for_leader(Term(1));
         assert_eq!(sequences(&sent), [2]);
         assert!(!proposals.refused(Sequence(2), Some(first)), "a late copy of an old refusal");
         assert_eq!(proposals.pending(), 2);
@@ -219,7 +253,7 @@ mod tests {
         for sequence in 1..=3 {
             proposals.ask(proposal(sequence));
         }
-        proposals.take_for_leader();
+        proposals.take_for_leader(Term(1));
         proposals.accepted(Sequence(1), Term(1), LogIndex(5));
         proposals.accepted(Sequence(3), Term(1), LogIndex(8));
         proposals.superseded(LogIndex(6));
@@ -237,20 +271,55 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.ask(proposal(1));
         proposals.ask(proposal(2));
-        proposals.take_for_leader();
+        proposals.take_for_leader(Term(1));
         proposals.accepted(Sequence(1), Term(1), LogIndex(5));
         proposals.accepted(Sequence(2), Term(2), LogIndex(5));
         proposals.committed(Term(2), LogIndex(5), Some(Sequence(2)));
-        assert_eq!(sequences(&proposals.take_for_leader().1), [1], "only the first has lost it");
+        assert_eq!(
+            sequences(&proposals.take_for_leader(Term(3)).1),
+            [1],
+            "only the first has lost it"
+        );
     }
 
     #[test]
     fn a_request_found_in_the_log_by_another_way_is_not_sent_again() {
         let mut proposals = Proposals::default();
         proposals.ask(proposal(1));
-        let (attempt, _) = proposals.take_for_leader();
+        let (attempt, _) = proposals.take_for_leader(Term(1));
         proposals.committed(Term(1), LogIndex(9), Some(Sequence(1)));
         assert_eq!(proposals.pending(), 0);
         assert!(!proposals.refused(Sequence(1), Some(attempt)));
+    }
+
+    #[test]
+    fn what_a_lost_leader_was_sent_goes_to_the_next_one_once_an_entry_of_a_later_term_is_committed()
+    {
+        let mut proposals = Proposals::default();
+        proposals.ask(proposal(1));
+        proposals.ask(proposal(2));
+        proposals.take_for_leader(Term(4));
+        proposals.committed(Term(4), LogIndex(7), None);
+        assert!(!proposals.any_waiting(), "the leader of that term may still have it");
+        // The first one was in what the lost leader replicated.
+        proposals.committed(Term(4), LogIndex(8), Some(Sequence(1)));
+        proposals.committed(Term(5), LogIndex(9), None);
+        assert_eq!(sequences(&proposals.take_for_leader(Term(5)).1), [2]);
+        // The lost leader's answer comes at last: its entry was overwritten.
+        proposals.accepted(Sequence(2), Term(4), LogIndex(9));
+        proposals.committed(Term(5), LogIndex(10), None);
+        assert!(!proposals.any_waiting(), "it is with the leader of term 5");
+    }
+
+    #[test]
+    fn what_may_be_in_a_snapshot_is_sent_again_only_if_it_was_refused() {
+        let mut proposals = Proposals::default();
+        proposals.ask(proposal(1));
+        proposals.ask(proposal(2));
+        let (attempt, _) = proposals.take_for_leader(Term(4));
+        proposals.superseded(LogIndex(20));
+        assert!(proposals.refused(Sequence(2), Some(attempt)));
+        proposals.committed(Term(5), LogIndex(21), None);
+        assert_eq!(sequences(&proposals.take_for_leader(Term(5)).1), [2]);
     }
 }

@@ -339,7 +339,7 @@ impl Replica {
                 }
             }
         } else if self.soft.leader.is_some() {
-            let (attempt, proposals) = self.proposals.take_for_leader();
+            let (attempt, proposals) = self.proposals.take_for_leader(self.soft.term);
             let requests = proposals
                 .into_iter()
                 .map(|proposal| ForwardedRequest {
@@ -420,7 +420,9 @@ impl Replica {
         }
     }
 
-    /// Another member's requests, if this member leads in the term that they name.
+    /// Another member's requests, if this member leads in the term that they name. If not they are dropped, and no answer is
+    /// needed: their member sends them again once an entry of a later term is committed. Nor would one be safe, since a
+    /// repeated message may come when the first copy was accepted and this member leads no more.
     fn forward(
         &mut self,
         from: MemberId,
@@ -429,20 +431,18 @@ impl Replica {
         life: u64,
         requests: Vec<ForwardedRequest>,
     ) {
-        let leads = self.leads() && self.soft.term == term;
+        if !self.leads() || self.soft.term != term {
+            return;
+        }
         for request in requests {
-            let ticket = Ticket::Forwarded { from, life, attempt, sequence: request.sequence };
-            if !leads {
-                self.refuse(ticket, ForwardRefusal::NotLeader);
+            let id = forwarded_id(from, life, request.sequence);
+            if !self.forwarded.note(term, id, attempt) {
+                // A repeated message: the first copy has its answer.
                 continue;
             }
+            let ticket = Ticket::Forwarded { from, life, attempt, sequence: request.sequence };
             if self.apply_gap() > APPLY_GAP_MAX {
                 self.refuse(ticket, ForwardRefusal::Overloaded);
-                continue;
-            }
-            let id = forwarded_id(from, life, request.sequence);
-            if !self.forwarded.note(term, id) {
-                // A repeated message: the first copy has its answer.
                 continue;
             }
             match self.check_change(request.change.is_some(), &request.envelope) {
@@ -456,7 +456,6 @@ impl Replica {
         match ticket {
             Ticket::Own(sequence) => self.own_refused(sequence, None, refusal),
             Ticket::Forwarded { from, life, attempt, sequence } => {
-                self.forwarded.forget(forwarded_id(from, life, sequence));
                 let refused = vec![(sequence, refusal)];
                 self.send(from, PeerBody::ForwardRefused { life, attempt, refused });
             }

@@ -62,6 +62,7 @@ pub fn check_history(history: &[Operation], log: &ChangeLog) -> Result<Report, V
         model,
         makers: BTreeMap::new(),
         undecided: Vec::new(),
+        compactions: compactions(history),
         report: Report::default(),
         floors: floors(history),
     };
@@ -93,6 +94,14 @@ fn floors(history: &[Operation]) -> Vec<i64> {
     history.iter().map(floor).collect()
 }
 
+fn compactions(history: &[Operation]) -> Vec<(&Operation, i64)> {
+    let asked = history.iter().filter_map(|operation| {
+        let Request::Compact(revision) = operation.request else { return None };
+        Some((operation, revision))
+    });
+    asked.collect()
+}
+
 struct Check<'a> {
     history: &'a [Operation],
     log: &'a ChangeLog,
@@ -102,6 +111,8 @@ struct Check<'a> {
     /// Answered requests that may have made their header's revision, or nothing at it: a revocation of a lease whose keys
     /// somebody else had just deleted looks the same.
     undecided: Vec<usize>,
+    /// Requests to compact, with their revisions: few among many.
+    compactions: Vec<(&'a Operation, i64)>,
     report: Report,
     floors: Vec<i64>,
 }
@@ -190,10 +201,7 @@ impl Check<'_> {
     }
 
     fn compactions(&self) -> impl Iterator<Item = (&Operation, i64)> {
-        self.history.iter().filter_map(|operation| {
-            let Request::Compact(revision) = operation.request else { return None };
-            Some((operation, revision))
-        })
+        self.compactions.iter().map(|(operation, revision)| (*operation, *revision))
     }
 
     /// A refusal must have been right at some moment between question and answer.

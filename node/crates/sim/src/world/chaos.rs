@@ -178,6 +178,10 @@ impl World {
             return;
         }
         let members = self.membership();
+        if members.is_empty() {
+            // Only a joiner without its snapshot runs, and it knows nobody.
+            return;
+        }
         let learners: Vec<&Member> = members.iter().filter(|member| member.learner).collect();
         let known = members.len() + self.operator.expected.len();
         let grows = known < MEMBERS_MAX && self.random.chance(if known < 4 { 700 } else { 350 });

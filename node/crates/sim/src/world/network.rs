@@ -129,6 +129,8 @@ impl World {
             return;
         }
         if let Some(node) = self.nodes.get_mut(&to) {
+            // The handshake says where the sender listens: who is behind may not know it as a member.
+            node.book.insert(from);
             node.leader_time = node.leader_time.max(leader_time);
         }
         let message = PeerMessage::decode(bytes).expect("what was sent can be read");

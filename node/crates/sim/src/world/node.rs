@@ -61,7 +61,7 @@ impl Node {
         new
     }
 
-    /// Whether it can reach a member: it has applied that one, or joined by it.
+    /// Whether it can reach a member: it has applied that one, joined by it, or was dialled by it.
     pub(crate) fn knows(&self, member: MemberId) -> bool {
         self.book.contains(&member)
             || self.process.as_ref().is_some_and(|process| {
