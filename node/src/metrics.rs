@@ -68,8 +68,14 @@ const DISK: &[u64] = &[
     2_048_000, 4_096_000, 8_192_000,
 ];
 
+/// Upper bounds in microseconds: 0.1 ms doubling 16 times, as etcd's round trips between peers have them (`rafthttp/metrics.go`).
+const ROUND_TRIP: &[u64] = &[
+    100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 102_400, 204_800, 409_600,
+    819_200, 1_638_400, 3_276_800,
+];
+
 /// The most bounds that a histogram has.
-const BOUNDS_MAX: usize = 14;
+const BOUNDS_MAX: usize = 16;
 
 /// Durations, by upper bound.
 #[derive(Debug)]
@@ -88,6 +94,12 @@ impl Histogram {
             counts: std::array::from_fn(|_| AtomicU64::new(0)),
             sum_nanos: AtomicU64::new(0),
         }
+    }
+
+    /// Of the way to a peer and back.
+    #[must_use]
+    pub fn round_trips() -> Self {
+        Self::new(ROUND_TRIP)
     }
 
     /// Takes one in.
@@ -435,7 +447,7 @@ impl Metrics {
     fn network(&self, page: &mut Page) {
         type Read = fn(&crate::peers::PeerCounts) -> u64;
         let peers = self.peers.all();
-        let rows: [(&str, &str, &str, Read); 3] = [
+        let rows: [(&str, &str, &str, Read); 4] = [
             ("etcd_network_peer_sent_bytes_total", "To", "Bytes sent to a peer", |counts| {
                 load(&counts.sent_bytes)
             }),
@@ -448,12 +460,23 @@ impl Metrics {
                 "Messages that did not reach a peer",
                 |counts| load(&counts.send_failures),
             ),
+            (
+                "etcd_network_peer_received_failures_total",
+                "From",
+                "Connections from a peer that broke",
+                |counts| load(&counts.receive_failures),
+            ),
         ];
         for (name, label, help, read) in rows {
             page.labelled(name, "counter", help);
             for (peer, counts) in &peers {
                 page.value(name, &format!("{label}=\"{peer}\""), read(counts));
             }
+        }
+        let name = "etcd_network_peer_round_trip_time_seconds";
+        page.labelled(name, "histogram", "The way to a peer and back");
+        for (peer, counts) in &peers {
+            page.histogram(name, &format!("To=\"{peer}\""), &counts.round_trip);
         }
         let (sent, received) = (self.grpc.sent_bytes.get(), self.grpc.received_bytes.get());
         page.rows(

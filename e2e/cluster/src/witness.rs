@@ -1,4 +1,4 @@
-//! A witness that looks at the members themselves ten times a second, and the laws that what it saw must obey.
+//! A witness that looks at the members themselves forty times a second, and the laws that what it saw must obey.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -361,6 +361,7 @@ mod tests {
     #[test]
     fn a_claim_that_is_deleted_under_its_member_is_found() {
         let deletion = Request {
+            began: Timestamp::from_second(1).unwrap(),
             at: Timestamp::from_second(1).unwrap(),
             verb: "delete".to_owned(),
             user: crate::installation::OPERATOR_USER.to_owned(),

@@ -15,7 +15,8 @@ pub fn get(port: u16, path: &str) -> Result<(u16, String)> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, ANSWER).context("connect")?;
     stream.set_read_timeout(Some(ANSWER)).context("set a timeout")?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    // By version 1.0, since by 1.1 etcd sends long pages in chunks.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).context("send")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("receive")?;

@@ -1,7 +1,12 @@
 //! Runs cargo, and reads from its words how many cases passed.
 
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
 
 /// How many cases a step ran, by their end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,12 +28,44 @@ pub(crate) fn command(words: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(words).current_dir(root()).env("CARGO_TERM_COLOR", "never");
-    // Every run of CI is a new clone: what it builds of other people's crates is kept outside of it. Nowhere else, since
-    // cargo takes the artefacts of an older tree for fresh when two trees share a directory.
-    if std::env::var_os("CI").is_some() && std::env::var_os("CARGO_TARGET_DIR").is_none() {
+    // Every run of CI is a new clone: what it builds of other people's crates is kept outside of it.
+    if is_shared() {
         command.env("CARGO_TARGET_DIR", quorate_kubernetes::components::cache().join("target-ci"));
     }
     command
+}
+
+/// Whether what is built lies in a directory that other clones use as well.
+fn is_shared() -> bool {
+    std::env::var_os("CI").is_some() && std::env::var_os("CARGO_TARGET_DIR").is_none()
+}
+
+/// Makes every source of this clone newer than what another clone left in a shared target directory: cargo goes by times, and
+/// would take the artefacts of another tree for those of this one.
+///
+/// # Errors
+/// A file's time cannot be set.
+pub(crate) fn freshen() -> Result<()> {
+    if !is_shared() {
+        return Ok(());
+    }
+    let now = SystemTime::now();
+    let mut directories = vec![root()];
+    while let Some(directory) = directories.pop() {
+        let entries = fs::read_dir(&directory);
+        for entry in entries.with_context(|| format!("list {}", directory.display()))? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            let skipped = [OsStr::new("target"), OsStr::new(".git")];
+            if kind.is_dir() && !skipped.contains(&entry.file_name().as_os_str()) {
+                directories.push(path);
+            } else if kind.is_file() {
+                let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+                file.set_modified(now).with_context(|| format!("touch {}", path.display()))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The sum over the closing lines of every test binary: `test result: ok. 4 passed; 1 failed; …`.

@@ -132,6 +132,7 @@ fn run_gate(name: &str, steps: Vec<step::Step>, selection: &Selection) -> Result
         }
         return Ok(());
     }
+    cargo::freshen()?;
     step::run_all(name, &steps)
 }
 

@@ -15,3 +15,12 @@ pub(crate) const SOAK_SEEDS: usize = 10_000;
 
 /// Seeds of one batch of a soak: what is run again after an interruption, about a minute.
 pub(crate) const SOAK_BATCH_SEEDS: usize = 250;
+
+/// Members killed under full load in a soak (the gate kills three).
+pub(crate) const SOAK_KILLS: &str = "20";
+
+/// Seeds of the random runs of consensus in a soak, each of some thousand steps.
+pub(crate) const SOAK_RANDOM_SEEDS: &str = "0..3000";
+
+/// Steps of the planner's convergence test in a soak.
+pub(crate) const SOAK_CONVERGENCE_STEPS: &str = "1000000";

@@ -9,7 +9,102 @@ use anyhow::{Context, Result, bail};
 use quorate_kubernetes::{Progress, command};
 
 use crate::cargo::{self, Cases};
-use crate::limits::{SOAK_BATCH_SEEDS, SOAK_SEEDS};
+use crate::limits::{
+    SOAK_BATCH_SEEDS, SOAK_CONVERGENCE_STEPS, SOAK_KILLS, SOAK_RANDOM_SEEDS, SOAK_SEEDS,
+};
+
+/// What is run again as a whole after an interruption.
+struct Batch {
+    /// Says what it is in the record.
+    name: String,
+    /// The cargo command.
+    words: Vec<String>,
+    /// The size of the matrix, where a test is told by its environment.
+    variable: Option<(&'static str, String)>,
+    /// How its cases are counted.
+    count: fn(&str) -> Cases,
+    /// Fewer than so many are a failure.
+    cases_min: usize,
+}
+
+impl Batch {
+    fn simulator(first: usize) -> Self {
+        let words = format!(
+            "run --locked --release --package=quorate-sim -- --seed {first} --seeds {SOAK_BATCH_SEEDS}"
+        );
+        Self {
+            name: format!("simulator seeds {first}..{}", first + SOAK_BATCH_SEEDS),
+            words: words.split(' ').map(str::to_owned).collect(),
+            variable: None,
+            count: cargo::plain_cases,
+            cases_min: SOAK_BATCH_SEEDS,
+        }
+    }
+
+    /// One test of the gate, told to do more.
+    fn longer(name: &str, words: &str, variable: &'static str, value: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            words: words.split(' ').map(str::to_owned).collect(),
+            variable: Some((variable, value.to_owned())),
+            count: cargo::test_cases,
+            cases_min: 1,
+        }
+    }
+
+    fn line(&self, cases: Cases) -> String {
+        format!("{}: {} passed, {} failed", self.name, cases.passed, cases.failed)
+    }
+
+    /// It is done when the record has a line of it that says so.
+    fn is_done(&self, record: &str) -> bool {
+        let begin = format!("{}: ", self.name);
+        record.lines().any(|line| line.starts_with(&begin) && line.ends_with(" passed, 0 failed"))
+    }
+
+    fn run(&self, log: &Path, progress: &Progress) -> Result<Cases> {
+        let mut command = cargo::command(&[]);
+        command.args(&self.words);
+        command.envs(self.variable.iter().map(|(name, value)| (name, value)));
+        command::run_logged(&mut command, log, &self.name, progress)?;
+        let words = fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
+        let cases = (self.count)(&words);
+        if cases.failed > 0 || cases.passed < self.cases_min {
+            bail!(
+                "{}; at least {} must pass; see {}",
+                self.line(cases),
+                self.cases_min,
+                log.display()
+            );
+        }
+        Ok(cases)
+    }
+}
+
+fn batches() -> Vec<Batch> {
+    let mut batches = vec![
+        Batch::longer(
+            "a member killed twenty times under full load",
+            "test --locked --profile=gate --package=quorate-e2e-store --test=kill9 -- --nocapture",
+            "QUORATE_KILLS",
+            SOAK_KILLS,
+        ),
+        Batch::longer(
+            "random runs of consensus",
+            "test --locked --release --package=quorate-consensus --test=suite -- random",
+            "SEEDS",
+            SOAK_RANDOM_SEEDS,
+        ),
+        Batch::longer(
+            "convergence of the planner",
+            "test --locked --release --package=quorate-planner --test=convergence",
+            "QUORATE_CONVERGENCE_STEPS",
+            SOAK_CONVERGENCE_STEPS,
+        ),
+    ];
+    batches.extend((1..=SOAK_SEEDS).step_by(SOAK_BATCH_SEEDS).map(Batch::simulator));
+    batches
+}
 
 /// Runs every batch that is not in the record of this commit, and quotes each result into `target/soak/<commit>.log`.
 ///
@@ -24,44 +119,19 @@ pub(crate) fn run() -> Result<()> {
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     let record = directory.join(format!("{commit}.log"));
     let done = fs::read_to_string(&record).unwrap_or_default();
-    let batches: Vec<usize> = (1..=SOAK_SEEDS).step_by(SOAK_BATCH_SEEDS).collect();
-    for (number, first) in (1..).zip(&batches) {
-        let name = batch_name(*first);
-        if is_done(&done, &name) {
+    let batches = batches();
+    for (number, batch) in (1..).zip(&batches) {
+        if batch.is_done(&done) {
             continue;
         }
-        progress.say(format!("soak {number}/{} on {commit}: {name}", batches.len()));
-        let cases = simulate(*first, &directory.join(format!("{commit}-{first}.log")), progress)?;
-        let line = format!("{name}: {} passed, {} failed", cases.passed, cases.failed);
-        append(&record, &line)?;
-        progress.say(&line);
+        progress.say(format!("soak {number}/{} on {commit}: {}", batches.len(), batch.name));
+        let cases = batch.run(&directory.join(format!("{commit}-{number}.log")), progress)?;
+        append(&record, &batch.line(cases))?;
+        progress.say(batch.line(cases));
     }
-    progress.say(format!("all {} batches passed on {commit}; {}", batches.len(), record.display()));
-    println!("\n{SOAK_SEEDS} passed, 0 failed");
+    progress.say(format!("all of it passed on {commit}; the record: {}", record.display()));
+    println!("\n{} passed, 0 failed", batches.len());
     Ok(())
-}
-
-fn batch_name(first: usize) -> String {
-    format!("simulator seeds {first}..{}", first + SOAK_BATCH_SEEDS)
-}
-
-/// A batch is done when its line says that every seed passed.
-fn is_done(record: &str, name: &str) -> bool {
-    let whole = format!("{name}: {SOAK_BATCH_SEEDS} passed, 0 failed");
-    record.lines().any(|line| line == whole)
-}
-
-fn simulate(first: usize, log: &Path, progress: &Progress) -> Result<Cases> {
-    let mut simulator = cargo::command(&["run", "--locked", "--release", "--package=quorate-sim"]);
-    simulator.args(["--", "--seed", &first.to_string()]);
-    simulator.args(["--seeds", &SOAK_BATCH_SEEDS.to_string()]);
-    command::run_logged(&mut simulator, log, "simulator", progress)?;
-    let words = fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
-    let cases = cargo::plain_cases(&words);
-    if cases != (Cases { passed: SOAK_BATCH_SEEDS, failed: 0 }) {
-        bail!("{cases:?} of {SOAK_BATCH_SEEDS} seeds from {first} on; see {}", log.display());
-    }
-    Ok(cases)
 }
 
 fn append(record: &Path, line: &str) -> Result<()> {
@@ -72,18 +142,26 @@ fn append(record: &Path, line: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn only_a_whole_batch_is_done() {
-        let name = batch_name(251);
-        assert!(is_done(&format!("x\n{name}: {SOAK_BATCH_SEEDS} passed, 0 failed\n"), &name));
-        assert!(!is_done(&format!("{name}: 249 passed, 1 failed\n"), &name));
-        assert!(!is_done("", &name));
+        let batch = Batch::simulator(251);
+        let passed = batch.line(Cases { passed: SOAK_BATCH_SEEDS, failed: 0 });
+        assert!(batch.is_done(&format!("x\n{passed}\n")));
+        assert!(!batch.is_done(&batch.line(Cases { passed: 249, failed: 1 })));
+        assert!(!batch.is_done(""));
     }
 
     #[test]
-    fn batches_cover_every_seed() {
-        assert_eq!(SOAK_SEEDS % SOAK_BATCH_SEEDS, 0);
+    fn batches_have_names_of_their_own_and_cover_every_seed() {
+        let batches = batches();
+        let names: BTreeSet<&str> = batches.iter().map(|batch| batch.name.as_str()).collect();
+        assert_eq!(names.len(), batches.len());
+        let seeds: usize =
+            batches.iter().filter(|it| it.cases_min > 1).map(|it| it.cases_min).sum();
+        assert_eq!(seeds, SOAK_SEEDS);
     }
 }

@@ -52,6 +52,8 @@ impl Settings {
         builder
             .http2()
             .timer(TokioTimer::new())
+            // grpc-go sends none either, and each client would parse it.
+            .auto_date_header(false)
             .max_concurrent_streams(self.max_concurrent_streams)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

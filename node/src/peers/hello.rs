@@ -17,6 +17,8 @@ use quorate_machine::{ClusterId, FeatureLevel, Incarnation};
 use quorate_replica::WIRE_VERSION;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::Identity;
+
 /// The first bytes of every connection between members.
 const MAGIC: &[u8; 4] = b"QRTE";
 
@@ -32,6 +34,8 @@ pub enum Purpose {
     Snapshot,
     /// "Who are the members?", asked by somebody who joins and may not know the cluster id.
     Membership,
+    /// Bytes that are sent back, to see how long it takes.
+    Probe,
 }
 
 /// What the dialler says of itself.
@@ -51,6 +55,22 @@ pub struct Hello {
     pub feature_level: FeatureLevel,
     /// Where it listens for its peers: a listener that is behind may not have applied that it is a member.
     pub peer_urls: Vec<String>,
+}
+
+impl Hello {
+    /// What this member says to a peer.
+    #[must_use]
+    pub fn from(identity: &Identity, purpose: Purpose, to: MemberId) -> Self {
+        Self {
+            purpose,
+            cluster: identity.cluster,
+            from: identity.member,
+            to,
+            incarnation: identity.incarnation,
+            feature_level: identity.feature_level,
+            peer_urls: identity.peer_urls.clone(),
+        }
+    }
 }
 
 /// What the listener makes of it.
@@ -88,7 +108,8 @@ pub struct Answer {
     pub feature_level: FeatureLevel,
 }
 
-const PURPOSES: [Purpose; 3] = [Purpose::Messages, Purpose::Snapshot, Purpose::Membership];
+const PURPOSES: [Purpose; 4] =
+    [Purpose::Messages, Purpose::Snapshot, Purpose::Membership, Purpose::Probe];
 const VERDICTS: [Verdict; 8] = [
     Verdict::Welcome,
     Verdict::ForeignCluster,

@@ -6,6 +6,7 @@
 pub mod frame;
 pub mod hello;
 pub mod membership;
+pub mod prober;
 pub mod receiver;
 pub mod sender;
 pub mod snapshot;
@@ -32,6 +33,7 @@ use tokio::{
 pub use membership::Membership;
 
 use self::sender::{QUEUE_MAX, Sender};
+use crate::metrics::Histogram;
 
 /// Who this member is in every handshake.
 #[derive(Clone, Debug)]
@@ -119,7 +121,7 @@ impl PeerEvents {
 pub struct PeerMetrics(Mutex<BTreeMap<MemberId, Arc<PeerCounts>>>);
 
 /// One peer's counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PeerCounts {
     /// Bytes of messages sent.
     pub sent_bytes: AtomicU64,
@@ -127,8 +129,25 @@ pub struct PeerCounts {
     pub received_bytes: AtomicU64,
     /// Messages that were dropped or batches that broke.
     pub send_failures: AtomicU64,
+    /// Connections from it that broke.
+    pub receive_failures: AtomicU64,
+    /// How long a byte to it and back took.
+    pub round_trip: Histogram,
     /// Whether our connection to it stands.
     pub connected: AtomicBool,
+}
+
+impl Default for PeerCounts {
+    fn default() -> Self {
+        Self {
+            sent_bytes: AtomicU64::default(),
+            received_bytes: AtomicU64::default(),
+            send_failures: AtomicU64::default(),
+            receive_failures: AtomicU64::default(),
+            round_trip: Histogram::round_trips(),
+            connected: AtomicBool::default(),
+        }
+    }
 }
 
 impl PeerMetrics {
@@ -156,6 +175,10 @@ impl PeerMetrics {
         self.of(peer).send_failures.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn receive_failed(&self, peer: MemberId) {
+        self.of(peer).receive_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn connected(&self, peer: MemberId, connected: bool) {
         self.of(peer).connected.store(connected, Ordering::Relaxed);
     }
@@ -173,7 +196,15 @@ pub struct PeerSet {
 struct Peer {
     addresses: Vec<String>,
     queue: mpsc::Sender<PeerMessage>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
 }
 
 impl PeerSet {
@@ -200,11 +231,7 @@ impl PeerSet {
         }
         self.senders.retain(|peer, sender| {
             let addresses = wanted.get(peer).cloned().or_else(|| self.events.introduction(*peer));
-            let keep = addresses.is_some_and(|addresses| addresses == sender.addresses);
-            if !keep {
-                sender.task.abort();
-            }
-            keep
+            addresses.is_some_and(|addresses| addresses == sender.addresses)
         });
         for (peer, addresses) in wanted {
             if !self.senders.contains_key(&peer) {
@@ -223,8 +250,10 @@ impl PeerSet {
             events: self.events.clone(),
             metrics: self.metrics.clone(),
         };
-        let task = self.runtime.spawn(sender.run());
-        self.senders.insert(peer, Peer { addresses, queue, task });
+        let probing =
+            prober::run(self.identity.clone(), peer, addresses.clone(), self.metrics.clone());
+        let tasks = [self.runtime.spawn(sender.run()), self.runtime.spawn(probing)];
+        self.senders.insert(peer, Peer { addresses, queue, tasks });
     }
 
     /// Queues a message; a full queue or an unknown peer drops it, and consensus hears of that by itself.

@@ -14,6 +14,7 @@ use super::{
     Identity, Membership, PeerEvents, PeerMetrics,
     frame::FrameReader,
     hello::{self, Answer, Hello, Purpose, Verdict},
+    prober,
 };
 
 /// Connections at a time; further ones wait in the kernel's queue. A cluster of nine needs a few dozen.
@@ -80,12 +81,16 @@ impl Receiver {
                     self.events.introduced(hello.from, &hello.peer_urls);
                 }
                 let ended = self.messages(&hello, stream).await;
+                if ended.is_err() {
+                    self.metrics.receive_failed(hello.from);
+                }
                 if !known {
                     self.events.left(hello.from);
                 }
                 ended
             }
             Purpose::Snapshot => self.events.receive_snapshot(hello.from, stream).await,
+            Purpose::Probe => prober::echo(stream).await,
             Purpose::Membership => self.membership.answer(&mut stream, self.identity.cluster).await,
         }
     }

@@ -75,15 +75,7 @@ impl Sender {
     }
 
     async fn connect(&self) -> anyhow::Result<TcpStream> {
-        let hello = Hello {
-            purpose: Purpose::Messages,
-            cluster: self.identity.cluster,
-            from: self.identity.member,
-            to: self.peer,
-            incarnation: self.identity.incarnation,
-            feature_level: self.identity.feature_level,
-            peer_urls: self.identity.peer_urls.clone(),
-        };
+        let hello = Hello::from(&self.identity, Purpose::Messages, self.peer);
         let (stream, answer) = dial_any(&self.addresses, &hello).await?;
         match answer.verdict {
             Verdict::Welcome => Ok(stream),

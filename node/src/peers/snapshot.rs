@@ -71,15 +71,7 @@ pub async fn send(
     addresses: Vec<String>,
     identity: Arc<Identity>,
 ) -> anyhow::Result<()> {
-    let hello = Hello {
-        purpose: Purpose::Snapshot,
-        cluster: identity.cluster,
-        from: identity.member,
-        to: outgoing.announcement.to,
-        incarnation: identity.incarnation,
-        feature_level: identity.feature_level,
-        peer_urls: identity.peer_urls.clone(),
-    };
+    let hello = Hello::from(&identity, Purpose::Snapshot, outgoing.announcement.to);
     let held = outgoing.log.take();
     let (mut stream, answer) = dial_any(&addresses, &hello).await?;
     ensure!(answer.verdict == Verdict::Welcome, refusal_text(answer.verdict));

@@ -246,23 +246,26 @@ impl Check<'_> {
             (0..self.history.len()).filter(|at| self.history[*at].outcome == Outcome::Unknown);
         let candidates: Vec<usize> = unknown.chain(self.undecided.iter().copied()).collect();
         let unknowns = candidates.len() - self.undecided.len();
-        let open: Vec<&Transaction> = self
+        let mut open: Vec<(&Transaction, Option<BTreeSet<i64>>)> = self
             .log
             .transactions
             .iter()
             .filter(|transaction| !self.makers.contains_key(&transaction.revision))
+            .map(|transaction| (transaction, self.ended_leases(transaction)))
             .collect();
+        // What may also be the end of a lease comes last: it must not take the only possible maker from another revision.
+        open.sort_by_key(|(_, leases)| leases.is_some());
         let edges: Vec<Vec<usize>> = open
             .iter()
-            .map(|made| {
+            .map(|(made, _)| {
                 let possible = candidates.iter().enumerate();
                 let possible = possible.filter(|(_, at)| self.may_have_made(**at, made));
                 possible.map(|(place, _)| place).collect()
             })
             .collect();
         let explained = matching(&edges, candidates.len());
-        for (made, maker) in open.iter().zip(explained) {
-            match (maker, self.ended_leases(made)) {
+        for ((made, leases), maker) in open.into_iter().zip(explained) {
+            match (maker, leases) {
                 (Some(place), _) if place < unknowns => self.report.unknown_happened += 1,
                 (Some(_), _) => {}
                 (None, Some(leases)) => {

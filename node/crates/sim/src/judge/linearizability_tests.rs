@@ -237,3 +237,20 @@ fn a_revocation_of_a_lease_whose_last_key_was_just_deleted_made_nothing() {
     let report = store.check().unwrap();
     assert_eq!((report.writes, report.reads), (2, 2));
 }
+
+#[test]
+fn the_end_of_a_lease_takes_no_other_revisions_maker() {
+    let leased = Put { key: b"a".to_vec(), value: b"v".to_vec(), lease: 7, ..Put::default() };
+    let mut store = Store::default();
+    store.ask(Request::Grant { id: 7, ttl: 5 }, 0, 1, 2);
+    store.ask(Request::Put(leased), 3, 4, 5);
+    // The lease's time is up, and nobody asked for it.
+    let expiry = store.ask(Request::Revoke(7), 6, 14, 15);
+    store.ask(put("a", "1"), 16, 17, 18);
+    // Asked before the lease ended, it may have made either revision; only the second one needs it.
+    let late = store.ask(delete("a"), 7, 20, 21);
+    store.history[late].outcome = Outcome::Unknown;
+    store.history.remove(expiry);
+    let report = store.check().unwrap();
+    assert_eq!((report.unknown_happened, report.expiries.len()), (1, 1));
+}

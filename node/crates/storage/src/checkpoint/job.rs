@@ -10,7 +10,7 @@ use crate::checkpoint::format::{Header, Kind, SegmentEntry, put_frame, put_leaf}
 use crate::checkpoint::{CHECKPOINT_NAME, CHECKPOINT_NEW_NAME, CheckpointAt};
 use crate::disk::DiskFile;
 use crate::index::Snapshot;
-use crate::limits::{CHECKPOINT_FRAME_LEAVES, CHECKPOINT_STEP_BYTES};
+use crate::limits::{BACKGROUND_SYNC_BYTES, CHECKPOINT_FRAME_LEAVES, CHECKPOINT_STEP_BYTES};
 use crate::rows::segment::{Segment, SegmentFile, Table};
 use crate::rows::{Shared, StoreError};
 
@@ -258,6 +258,10 @@ fn write_some(
     }
     let path = shared.directory.join(CHECKPOINT_NEW_NAME);
     writing.file.write_at(writing.offset, &out).map_err(StoreError::disk("write", &path))?;
+    let before = writing.offset;
     writing.offset += out.len() as u64;
+    if before / BACKGROUND_SYNC_BYTES != writing.offset / BACKGROUND_SYNC_BYTES {
+        writing.file.sync().map_err(StoreError::disk("sync", &path))?;
+    }
     Ok(())
 }

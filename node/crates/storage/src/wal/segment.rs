@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::WalError;
 use crate::disk::{Disk, DiskFile};
-use crate::limits::{FILL_STEP_BYTES, SPARES_MAX};
+use crate::limits::{BACKGROUND_SYNC_BYTES, FILL_STEP_BYTES, FILL_WRITE_BYTES, SPARES_MAX};
 
 /// Where a segment is.
 pub(crate) fn segment_path(directory: &Path, number: u64) -> PathBuf {
@@ -179,13 +179,21 @@ impl SpareFiller {
     }
 
     fn fill(&mut self, mut filling: Filling) -> Result<(), WalError> {
-        const ZEROS: &[u8] = &[0; FILL_STEP_BYTES];
+        const ZEROS: &[u8] = &[0; FILL_WRITE_BYTES];
         let path = filling_path(&self.directory, filling.number);
         if filling.filled < self.segment_bytes {
-            let left = usize::try_from(self.segment_bytes - filling.filled).unwrap_or(usize::MAX);
-            let zeros = &ZEROS[..left.min(FILL_STEP_BYTES)];
-            filling.file.write_at(filling.filled, zeros).map_err(WalError::disk("fill", &path))?;
-            filling.filled += zeros.len() as u64;
+            let before = filling.filled;
+            let until = self.segment_bytes.min(before + FILL_STEP_BYTES as u64);
+            while filling.filled < until {
+                let left = usize::try_from(until - filling.filled).unwrap_or(usize::MAX);
+                let zeros = &ZEROS[..left.min(FILL_WRITE_BYTES)];
+                let at = filling.filled;
+                filling.file.write_at(at, zeros).map_err(WalError::disk("fill", &path))?;
+                filling.filled += zeros.len() as u64;
+            }
+            if before / BACKGROUND_SYNC_BYTES != filling.filled / BACKGROUND_SYNC_BYTES {
+                filling.file.sync().map_err(WalError::disk("sync", &path))?;
+            }
             self.filling = Some(filling);
             return Ok(());
         }
