@@ -4,11 +4,12 @@
 //! | --- | --- | --- | --- |
 //! | Available | True | Serving | a member leads and a quorum of voters follows it |
 //! | | False | Forming | the cluster is not formed yet |
-//! | | False | Hibernated | it is stopped on purpose |
+//! | | False | Hibernated, Deleting | it is stopped on purpose |
 //! | | False | Starting | its members have not been ready since they were started |
 //! | | False | NoLeader | a quorum can be reached, but nobody leads it |
 //! | | False | QuorumLost | too few voters can be reached |
 //! | Progressing | True | Forming, JoinerStarting, LearnerCatchingUp, LeadershipMoving, PodStopping, … | what is under way or waits: any [`Reason`] |
+//! | | True | Scaling | another member joins or leaves next |
 //! | | True | MembersStarting | members are on their way to being ready |
 //! | | True | Hibernating | members are being stopped |
 //! | | True | Deleting | the cluster is being deleted |
@@ -18,7 +19,7 @@
 //! | | True | FormationFailed, NameTaken, ForeignCluster, ForeignMember, MemoryUnreadable, InvalidSpec | what a person must put right |
 //! | | False | AsExpected | nothing is wrong |
 //! | QuorumHealthy | True | QuorumReachable | a quorum of voters answers |
-//! | | False | QuorumLost, Forming, Hibernated | it does not |
+//! | | False | QuorumLost, Forming, Hibernated, Deleting | it does not |
 //! | RestartPending | True | SettingsChanged | the named members run older settings |
 //! | | False | UpToDate | none does |
 //! | ResizePending | True | VolumesSmaller | the named members have smaller volumes than `storage.size` |
@@ -100,6 +101,7 @@ fn finding(
 struct Facts {
     formed: bool,
     hibernated: bool,
+    deleting: bool,
     /// Remembered voters.
     voters: usize,
     reachable: usize,
@@ -121,6 +123,7 @@ impl Facts {
         Self {
             formed: draft.memory.cluster_id.is_some(),
             hibernated: world.desired.hibernated,
+            deleting: world.observed.cluster.deleting,
             voters: draft.memory.voters().count() + foreign,
             reachable: ids().filter(|id| world.observed.answer(*id).is_some()).count(),
             following: ids().filter(|id| world.follows(*id).is_some()).count(),
@@ -162,6 +165,8 @@ fn available(facts: &Facts) -> Finding {
         no("Forming", "the cluster is not formed yet")
     } else if facts.hibernated {
         no("Hibernated", "the cluster is stopped because spec.hibernated is set")
+    } else if facts.deleting {
+        no("Deleting", "the cluster is being deleted")
     } else if facts.starting {
         no("Starting", "the members are starting")
     } else if facts.has_quorum() {
@@ -183,6 +188,8 @@ fn quorum_healthy(facts: &Facts) -> Finding {
         finding(type_, false, "Forming", "the cluster is not formed yet")
     } else if facts.hibernated {
         finding(type_, false, "Hibernated", "the cluster is stopped because spec.hibernated is set")
+    } else if facts.deleting {
+        finding(type_, false, "Deleting", "the cluster is being deleted")
     } else {
         finding(type_, false, "QuorumLost", "too few voters answer")
     }
@@ -194,7 +201,7 @@ fn progressing(draft: &Draft<'_>, facts: &Facts) -> Finding {
     let no = |reason, message: &str| finding(type_, false, reason, message);
     let world = draft.world;
     let by = |reason: Reason| draft.waiting.iter().find(|waiting| waiting.reason == reason);
-    if world.observed.cluster.deleting {
+    if facts.deleting {
         let message = draft.waiting.first().map_or("the cluster is being deleted", |w| &w.message);
         return yes("Deleting", message);
     }
@@ -228,6 +235,11 @@ fn progressing(draft: &Draft<'_>, facts: &Facts) -> Finding {
             OperationKind::Leave => yes("PodStopping", &format!("{name} leaves")),
         };
     }
+    let (counted, wanted) = (draft.memory.counted(), world.desired.replicas);
+    if usize::try_from(wanted).is_ok_and(|wanted| wanted != counted) {
+        let message = format!("{counted} members, {wanted} are wanted: they come and go one at a time");
+        return yes("Scaling", &message);
+    }
     let starting = member_names(draft, |member| {
         let unready = world.pod(member.ordinal).is_none_or(|pod| !crate::world::is_ready(pod));
         member.role == MemberRole::Voter && unready
@@ -257,7 +269,7 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
         return yes(waiting.reason.as_str(), waiting.message.clone());
     }
     let world = draft.world;
-    let deleting = world.observed.cluster.deleting;
+    let deleting = facts.deleting;
     if facts.formed && !facts.hibernated && !facts.starting && !facts.has_quorum() && !deleting {
         return yes("QuorumLost", "too few voters can be reached to serve clients".to_owned());
     }

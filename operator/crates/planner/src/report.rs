@@ -113,7 +113,8 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
                 events.push(event(false, "Available"));
             }
             ConditionType::Available if turned => {
-                events.push(event(finding.reason != "Hibernated", finding.reason));
+                let on_purpose = ["Hibernated", "Deleting"].contains(&finding.reason);
+                events.push(event(!on_purpose, finding.reason));
             }
             ConditionType::Degraded if finding.holds && !(held && same_reason) => {
                 events.push(event(true, finding.reason));

@@ -263,6 +263,7 @@ fn a_deleted_cluster_keeps_or_loses_its_volumes_as_asked_and_needs_no_quorum() {
         stage.observed.members.clear();
         let story = delete(&mut stage, policy);
         assert_eq!(story.matches("delete set").count(), 3, "{story}");
+        assert!(!story.contains("warn"), "it is stopped on purpose: {story}");
         let kept = if policy == RetentionPolicy::Retain { 3 } else { 0 };
         assert_eq!(stage.observed.claims.len(), kept, "{story}");
         assert!(story.trim_end().ends_with("remove finalizer"), "{story}");

@@ -41,6 +41,17 @@ fn five_become_one_and_ordinals_are_never_used_again() {
 }
 
 #[test]
+fn all_is_as_wanted_only_once_the_last_step_is_done() {
+    for (from, to) in [(5, 1), (1, 5)] {
+        let mut stage = Stage::at_rest(from);
+        stage.cluster.spec.replicas = to;
+        let story = stage.rest();
+        let told = story.lines().filter(|line| line.contains("Reconciled")).count();
+        assert_eq!(told, 1, "from {from} to {to}: {story}");
+    }
+}
+
+#[test]
 fn a_retained_claim_is_marked_and_left() {
     let mut stage = Stage::at_rest(3);
     stage.cluster.spec.replicas = 2;
