@@ -15,6 +15,8 @@ pub const LABEL_ROLE: &str = "quorate.dev/role";
 pub const LABEL_COMPONENT: &str = "quorate.dev/component";
 /// Annotation of a pod and its template: digest of the settings that take a restart to change.
 pub const ANNOTATION_SETTINGS: &str = "quorate.dev/settings";
+/// Annotation of a pod and its template: version of the server that it runs, as in `spec.version`.
+pub const ANNOTATION_VERSION: &str = "quorate.dev/version";
 /// Annotation of every declarative child: digest of the object as the operator last built it.
 pub const ANNOTATION_BUILT: &str = "quorate.dev/built";
 /// Annotation of a claim: UID of the StoreCluster that made it.

@@ -26,7 +26,7 @@ pub struct StoreClusterStatus {
     /// Name of the member that leads, if the members agree on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
-    /// Lowest version that a reachable member runs.
+    /// Lowest version that a ready member runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Id of the store cluster, in hexadecimal. Memory: once set, no cluster is formed again.

@@ -367,7 +367,6 @@ fn answer(status: &StatusResponse) -> MemberAnswer {
         raft_index: status.raft_index,
         applied_index: status.raft_applied_index,
         learner: status.is_learner,
-        version: status.version.clone(),
         errors: status.errors.clone(),
     }
 }

@@ -26,7 +26,7 @@ async fn apply_wait_get_scale_describe_explain_delete() {
     let header: Vec<&str> = header.split_whitespace().collect();
     assert_eq!(header, ["NAME", "READY", "LEADER", "VERSION", "AGE"]);
     let row: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(row[..3], ["db", "1/1", "db-0"], "{table}");
+    assert_eq!(row[..4], ["db", "1/1", "db-0", env!("CARGO_PKG_VERSION")], "{table}");
     let wide = kubectl(&["get", "qsc", "db", "-o", "wide"]);
     assert!(wide.contains("AVAILABLE") && wide.contains("CLUSTER ID"), "{wide}");
     assert!(kubectl(&["get", "all"]).contains("storecluster.quorate.dev/db"));

@@ -237,7 +237,8 @@ fn progressing(draft: &Draft<'_>, facts: &Facts) -> Finding {
     }
     let (counted, wanted) = (draft.memory.counted(), world.desired.replicas);
     if usize::try_from(wanted).is_ok_and(|wanted| wanted != counted) {
-        let message = format!("{counted} members, {wanted} are wanted: they come and go one at a time");
+        let message =
+            format!("{counted} members, {wanted} are wanted: they come and go one at a time");
         return yes("Scaling", &message);
     }
     let starting = member_names(draft, |member| {

@@ -360,7 +360,6 @@ impl Stage {
                     raft_index: 100,
                     applied_index: 100,
                     learner: member.learner,
-                    version: "0.1.0".to_owned(),
                     errors: Vec::new(),
                 };
                 self.observed.members.insert(member.id, MemberView::Answered(answer));

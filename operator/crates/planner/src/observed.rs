@@ -121,8 +121,6 @@ pub struct MemberAnswer {
     pub applied_index: u64,
     /// Whether it has no vote.
     pub learner: bool,
-    /// Version of its server.
-    pub version: String,
     /// Alarms and errors that it reports.
     pub errors: Vec<String>,
 }

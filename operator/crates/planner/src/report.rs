@@ -6,10 +6,10 @@ use crate::limits::FOREIGN_TEXT_MAX;
 use crate::memory::member_id;
 use crate::objects::labels::selector_text;
 use crate::plan::Event;
-use crate::world::{World, is_ready, is_terminating, termination_message};
+use crate::world::{World, annotation, is_ready, is_terminating, termination_message};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::serde_json::{self, Value};
-use quorate_crds::{MemberRole, MemberStatus, StoreClusterStatus};
+use quorate_crds::{MemberRole, MemberStatus, StoreClusterStatus, names};
 
 /// The next status: memory, report, conditions.
 pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
@@ -35,7 +35,7 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
         .leader()
         .and_then(|leader| members.clone().find(|m| member_id(m) == Some(leader)))
         .map(|member| member.name.clone());
-    status.version = lowest_version(&world);
+    status.version = lowest_version(draft);
     status.conditions = conditions(
         &observed.status.conditions,
         &findings,
@@ -79,19 +79,21 @@ fn verdict(message: &str) -> Option<String> {
     known.contains(&class).then(|| class.to_owned())
 }
 
-fn lowest_version(world: &World<'_>) -> Option<String> {
+/// The lowest version in the pods of ready members: what clients may count on while an upgrade is under way.
+fn lowest_version(draft: &Draft<'_>) -> Option<String> {
     let numbers = |version: &str| -> Vec<u64> {
         let release = version.split('-').next().unwrap_or_default();
         release.split('.').map(|part| part.parse().unwrap_or(0)).collect()
     };
-    world
-        .observed
+    draft
+        .memory
         .members
-        .keys()
-        .filter_map(|id| world.observed.answer(*id))
-        .map(|answer| answer.version.clone())
-        .filter(|version| !version.is_empty())
+        .values()
+        .filter(|member| member.ready)
+        .filter_map(|member| draft.world.pod(member.ordinal))
+        .filter_map(|pod| annotation(&pod.metadata, names::ANNOTATION_VERSION))
         .min_by_key(|version| numbers(version))
+        .map(str::to_owned)
 }
 
 /// Events of conditions that turned. A condition that was never reported has not turned, unless it

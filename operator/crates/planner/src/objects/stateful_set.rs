@@ -54,6 +54,7 @@ pub fn member(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Stateful
                     labels: Some(pod_labels(owner, seat)),
                     annotations: Some(BTreeMap::from([
                         (names::ANNOTATION_SETTINGS.to_owned(), pod::settings_digest(desired)),
+                        (names::ANNOTATION_VERSION.to_owned(), desired.version.clone()),
                         (
                             "kubectl.kubernetes.io/default-container".to_owned(),
                             crate::naming::CONTAINER.to_owned(),

@@ -38,6 +38,7 @@ tell Formed
     );
     assert_eq!(stage.observed.status.ready.as_deref(), Some("3/3"));
     assert_eq!(stage.observed.status.leader.as_deref(), Some("db-0"));
+    assert_eq!(stage.observed.status.version.as_deref(), Some("0.1.0"));
     assert_eq!(stage.condition("Progressing").1, "Reconciled");
 }
 

@@ -147,7 +147,6 @@ impl World {
                         raft_index: entry.applied,
                         applied_index: entry.applied,
                         learner: entry.learner,
-                        version: "0.1.0".to_owned(),
                         errors: Vec::new(),
                     }),
                 );
