@@ -347,6 +347,12 @@ impl Handle {
             .unwrap_or(Err(ProposeError::Timeout))
     }
 
+    /// This member takes part no more: whoever waits for its log is told that it stops. What they asked for may have happened.
+    pub fn end_waiting(&self) {
+        self.0.requests.end();
+        self.0.reads.end();
+    }
+
     /// HashKV at a revision (0 = now), off the async threads, with history pinned meanwhile. At the revision of one of the
     /// last compactions it is what it was before it.
     ///

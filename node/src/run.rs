@@ -117,6 +117,13 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
             }
             member.stop()
         }
+        // Nothing is wrong here but that nobody listens: clients are sent away in words rather than cut off.
+        Err(fatal) if fatal.verdict == Verdict::Removed => {
+            serving.unready();
+            member.handle.end_waiting();
+            serving.close(limits::REMOVED_GRACE).await;
+            Err(fatal)
+        }
         // The state may be unusable: nothing more is written.
         Err(fatal) => Err(fatal),
     }
