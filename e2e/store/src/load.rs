@@ -49,6 +49,8 @@ struct Shared {
     /// When each write was acknowledged, in nanoseconds of the run.
     acknowledged: Mutex<Vec<u64>>,
     writes: AtomicU64,
+    /// Leases that were left alone and whose key was seen to be gone.
+    ended_leases: AtomicU64,
     /// The highest revision that anybody was told.
     revision: AtomicI64,
     next_lease: AtomicI64,
@@ -96,6 +98,7 @@ impl Load {
             operations: Mutex::new(Vec::new()),
             acknowledged: Mutex::new(Vec::new()),
             writes: AtomicU64::new(0),
+            ended_leases: AtomicU64::new(0),
             revision: AtomicI64::new(1),
             next_lease: AtomicI64::new(1),
         });
@@ -142,12 +145,23 @@ impl Load {
     /// # Errors
     /// They were not in time, or a client ended with a panic.
     pub fn wait_writes(&self, more: u64, deadline: Duration) -> Result<()> {
-        let target = self.writes() + more;
-        wait::until(&Progress::start(), &format!("{more} more writes"), deadline, || {
+        self.wait("more writes", &self.shared.writes, self.writes() + more, deadline)
+    }
+
+    /// Waits until so many leases have ended by themselves since the start.
+    ///
+    /// # Errors
+    /// They did not in time, or a client ended with a panic.
+    pub fn wait_ended_leases(&self, leases: u64, deadline: Duration) -> Result<()> {
+        self.wait("ended leases", &self.shared.ended_leases, leases, deadline)
+    }
+
+    fn wait(&self, what: &str, count: &AtomicU64, target: u64, deadline: Duration) -> Result<()> {
+        wait::until(&Progress::start(), &format!("{target} {what}"), deadline, || {
             if let Some(at) = self.clients.iter().position(JoinHandle::is_finished) {
                 bail!("client {at} ended early: see its panic above");
             }
-            let now = self.writes();
+            let now = count.load(Ordering::Relaxed);
             Ok(if now >= target { Ok(()) } else { Err(format!("{} are left", target - now)) })
         })
     }
@@ -359,9 +373,13 @@ async fn hold_leases(mut client: Client) {
         }
         // Reading the key until it is gone also shows that it is there until then.
         let mut look = tokio::time::interval(LOOK);
-        while client.goes_on() && is_there(&mut client, &key).await {
+        while is_there(&mut client, &key).await {
+            if !client.goes_on() {
+                return;
+            }
             look.tick().await;
         }
+        client.shared.ended_leases.fetch_add(1, Ordering::Relaxed);
     }
 }
 

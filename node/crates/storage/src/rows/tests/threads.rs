@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use quorate_consensus::{LogIndex, Term};
@@ -15,7 +15,7 @@ use super::{directory, encode, machine_state};
 use crate::checkpoint::{CheckpointAt, CheckpointJob, Step};
 use crate::disk::Disk;
 use crate::disk::mem::MemDisk;
-use crate::rows::{PinRefused, RowReader, RowSettings, RowStore, Work};
+use crate::rows::{Compaction, PinRefused, RowReader, RowSettings, RowStore, Work};
 
 const KEYS: i64 = 97;
 const WRITES: i64 = 12_000;
@@ -29,6 +29,12 @@ struct Shared {
     last: AtomicI64,
     reads: AtomicU64,
     checkpoints: AtomicU64,
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.published.load(Ordering::Acquire) == i64::MAX
+    }
 }
 
 fn key_of(main: i64) -> Vec<u8> {
@@ -82,6 +88,15 @@ fn read_all(reader: &RowReader, shared: &Shared) {
     shared.reads.fetch_add(1, Ordering::Relaxed);
 }
 
+fn compact_until_over(mut compaction: Compaction, shared: Arc<Shared>) -> JoinHandle<Compaction> {
+    thread::spawn(move || {
+        while compaction.step().unwrap() == Work::Some || !shared.is_over() {
+            thread::yield_now();
+        }
+        compaction
+    })
+}
+
 #[test]
 fn threads_do_not_disturb_each_other() {
     let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
@@ -90,28 +105,20 @@ fn threads_do_not_disturb_each_other() {
     let at = CheckpointAt { index: LogIndex(0), term: Term(1), revision: 1 };
     RowStore::create(disk.clone(), path.clone(), at, machine_state(1)).unwrap();
     let mut store = RowStore::open(disk.clone(), path.clone(), SETTINGS).unwrap().store;
-    let mut compaction = store.compaction();
     let shared = Arc::new(Shared::default());
     shared.published.store(1, Ordering::Release);
     shared.last.store(i64::MAX, Ordering::Release);
-    let over = |shared: &Shared| shared.published.load(Ordering::Acquire) == i64::MAX;
     let mut threads = Vec::new();
     for _ in 0..2 {
         let (reader, shared) = (store.reader(), shared.clone());
         threads.push(thread::spawn(move || {
-            while !over(&shared) {
+            while !shared.is_over() {
                 read_all(&reader, &shared);
             }
             read_all(&reader, &shared);
         }));
     }
-    let compacting = shared.clone();
-    let compaction = thread::spawn(move || {
-        while compaction.step().unwrap() == Work::Some || !over(&compacting) {
-            thread::yield_now();
-        }
-        compaction
-    });
+    let compaction = compact_until_over(store.compaction(), shared.clone());
     let (jobs, jobs_rx) = sync_channel::<CheckpointJob>(1);
     let writing = shared.clone();
     threads.push(thread::spawn(move || {
