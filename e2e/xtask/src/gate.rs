@@ -88,7 +88,7 @@ pub(crate) fn test() -> Vec<Step> {
         Step {
             name: "operator",
             says: "the operator on the test bed, one test per fear",
-            cases_min: 12,
+            cases_min: 21,
             work: Work::Tests(OPERATOR),
         },
         Step {
