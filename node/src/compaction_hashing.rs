@@ -75,7 +75,7 @@ mod tests {
     use quorate_consensus::{LogIndex, Term};
     use quorate_machine::{
         ClusterId, Command, Compacted, CompactionHash, Envelope, FeatureLevel, Genesis,
-        KeyValueHash, LeaseTime, Machine, Put, RequestId, Store, hash_kv,
+        KeyValueHash, Machine, Put, RequestId, Store, hash_kv,
     };
     use quorate_storage::{
         checkpoint::CheckpointAt,
@@ -118,14 +118,7 @@ mod tests {
         }
 
         fn apply(&mut self, command: Command) {
-            let envelope = Envelope {
-                request: RequestId::default(),
-                user: Bytes::new(),
-                auth_revision: 0,
-                feature_level: FeatureLevel(1),
-                clock: LeaseTime(0),
-                command,
-            };
+            let envelope = Envelope::unstamped(RequestId::default(), command);
             let index = self.machine.applied() + 1;
             self.machine.apply_envelope(index, &envelope).unwrap().result.unwrap();
         }

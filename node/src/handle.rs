@@ -206,14 +206,9 @@ impl Handle {
         let inner = &self.0;
         let term = inner.leadership.borrow().term;
         let (sequence, waiter) = inner.requests.wait();
-        let envelope = Envelope {
-            request: RequestId { member: inner.identity.member_id(), life: inner.life, sequence },
-            user: caller.user,
-            auth_revision: caller.auth_revision,
-            feature_level: FeatureLevel(0),
-            clock: LeaseTime(0),
-            command,
-        };
+        let request = RequestId { member: inner.identity.member_id(), life: inner.life, sequence };
+        let Caller { user, auth_revision } = caller;
+        let envelope = Envelope { user, auth_revision, ..Envelope::unstamped(request, command) };
         let proposal = quorate_replica::proposal(Sequence(sequence), &envelope);
         let answered = async {
             inner

@@ -129,7 +129,6 @@ impl Step {
             println!("    {line}");
         }
         // Last, since CI shows the end of what was printed.
-        println!("  what panicked:");
         for line in panics(&lines) {
             println!("    {line}");
         }

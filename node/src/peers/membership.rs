@@ -61,15 +61,13 @@ impl Membership {
     /// Where a member listens for its peers: host and port of each URL.
     #[must_use]
     pub fn addresses(&self, member: MemberId) -> Vec<String> {
-        let applied = self.0.load();
-        let found = applied.members.iter().find(|known| known.id.0 == member.0);
-        found.map(|known| super::peer_addresses(&known.peer_urls)).unwrap_or_default()
+        self.read(member, |known| super::peer_addresses(&known.peer_urls)).unwrap_or_default()
     }
 
     /// Whether a member belongs to the cluster.
     #[must_use]
     pub fn holds(&self, member: MemberId) -> bool {
-        self.0.load().members.iter().any(|known| known.id.0 == member.0)
+        self.read(member, |_| ()).is_some()
     }
 
     /// Whether a member was removed for good.
@@ -81,7 +79,7 @@ impl Membership {
     /// Whether a member votes.
     #[must_use]
     pub fn votes(&self, member: MemberId) -> bool {
-        self.0.load().members.iter().any(|known| known.id.0 == member.0 && !known.learner)
+        self.read(member, |known| !known.learner).unwrap_or_default()
     }
 
     /// What the cluster's commands need a member to know.
@@ -93,9 +91,13 @@ impl Membership {
     /// The data directory that a member has recorded through the log, if it has.
     #[must_use]
     pub fn recorded_incarnation(&self, member: MemberId) -> Option<Incarnation> {
-        let applied = self.0.load();
-        let found = applied.members.iter().find(|known| known.id.0 == member.0)?;
-        (found.incarnation != Incarnation(0)).then_some(found.incarnation)
+        let recorded = self.read(member, |known| known.incarnation)?;
+        (recorded != Incarnation(0)).then_some(recorded)
+    }
+
+    /// Something of a member, if it belongs to the cluster.
+    fn read<T>(&self, member: MemberId, what: impl FnOnce(&Member) -> T) -> Option<T> {
+        self.0.load().members.iter().find(|known| known.id.0 == member.0).map(what)
     }
 
     /// Tells somebody who joins: etcd's member list, in one frame.

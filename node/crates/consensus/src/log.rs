@@ -275,7 +275,7 @@ impl Log {
 
     /// Whether a change stands after `after` and up to `to`.
     pub(crate) fn change_between(&self, after: LogIndex, to: LogIndex) -> bool {
-        after < to && self.changes.range(after.next()..=to).next().is_some()
+        self.first_change_after(after).is_some_and(|change| change <= to)
     }
 
     /// How many changes in the log are not known to be committed: at most one (INV-R7).

@@ -24,6 +24,16 @@ pub struct Envelope {
     pub command: Command,
 }
 
+impl Envelope {
+    /// A command as its member proposes it, authentication off: feature level and clock are 0 until the accepting leader stamps
+    /// them.
+    #[must_use]
+    pub fn unstamped(request: RequestId, command: Command) -> Self {
+        let (feature_level, clock) = (FeatureLevel(0), LeaseTime(0));
+        Self { request, user: Bytes::new(), auth_revision: 0, feature_level, clock, command }
+    }
+}
+
 /// One thing to do to the state. A command's meaning never changes (INV-M3): a new meaning is a new command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {

@@ -205,14 +205,7 @@ mod tests {
     use super::*;
 
     fn entry(index: u64, command: Command) -> Entry {
-        let envelope = Envelope {
-            request: RequestId::default(),
-            user: Bytes::new(),
-            auth_revision: 0,
-            feature_level: FeatureLevel(1),
-            clock: LeaseTime(0),
-            command,
-        };
+        let envelope = Envelope::unstamped(RequestId::default(), command);
         let payload = Payload::Command(envelope.encode());
         Entry { index: LogIndex(index), term: Term(1), payload }
     }

@@ -17,6 +17,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::limits::BACKGROUND_SYNC_BYTES;
+
 /// What is written and read, and torn by a crash, as a unit. Smaller than any real sector, so that code which holds
 /// for this holds for larger ones.
 pub const SECTOR_BYTES: usize = 512;
@@ -77,6 +79,11 @@ pub trait DiskFile: Send + Sync {
 
 /// Held as long as the lock shall be.
 pub trait DiskLock: Send + Sync {}
+
+/// Whether a file that is written in the background has grown past the next mark at which it is synced.
+pub(crate) fn background_sync_due(before: u64, after: u64) -> bool {
+    before / BACKGROUND_SYNC_BYTES != after / BACKGROUND_SYNC_BYTES
+}
 
 /// The operating system's own files.
 #[derive(Clone, Copy, Debug, Default)]

@@ -132,6 +132,19 @@ impl Facts {
         }
     }
 
+    /// Why nobody expects the members to serve, in the words of a condition.
+    fn not_to_be_expected(&self) -> Option<(&'static str, &'static str)> {
+        if !self.formed {
+            Some(("Forming", "the cluster is not formed yet"))
+        } else if self.hibernated {
+            Some(("Hibernated", "the cluster is stopped because spec.hibernated is set"))
+        } else if self.deleting {
+            Some(("Deleting", "the cluster is being deleted"))
+        } else {
+            None
+        }
+    }
+
     fn has_quorum(&self) -> bool {
         self.voters > 0 && self.reachable >= quorum(self.voters)
     }
@@ -161,12 +174,8 @@ fn available(facts: &Facts) -> Finding {
             "Serving",
             "a member leads and a quorum of voters follows it",
         )
-    } else if !facts.formed {
-        no("Forming", "the cluster is not formed yet")
-    } else if facts.hibernated {
-        no("Hibernated", "the cluster is stopped because spec.hibernated is set")
-    } else if facts.deleting {
-        no("Deleting", "the cluster is being deleted")
+    } else if let Some((reason, message)) = facts.not_to_be_expected() {
+        no(reason, message)
     } else if facts.starting {
         no("Starting", "the members are starting")
     } else if facts.has_quorum() {
@@ -184,12 +193,8 @@ fn quorum_healthy(facts: &Facts) -> Finding {
     let type_ = ConditionType::QuorumHealthy;
     if facts.has_quorum() {
         finding(type_, true, "QuorumReachable", "a quorum of voters answers")
-    } else if !facts.formed {
-        finding(type_, false, "Forming", "the cluster is not formed yet")
-    } else if facts.hibernated {
-        finding(type_, false, "Hibernated", "the cluster is stopped because spec.hibernated is set")
-    } else if facts.deleting {
-        finding(type_, false, "Deleting", "the cluster is being deleted")
+    } else if let Some((reason, message)) = facts.not_to_be_expected() {
+        finding(type_, false, reason, message)
     } else {
         finding(type_, false, "QuorumLost", "too few voters answer")
     }
@@ -270,15 +275,19 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
         return yes(waiting.reason.as_str(), waiting.message.clone());
     }
     let world = draft.world;
-    let deleting = facts.deleting;
-    if facts.formed && !facts.hibernated && !facts.starting && !facts.has_quorum() && !deleting {
+    if facts.formed
+        && !facts.hibernated
+        && !facts.starting
+        && !facts.has_quorum()
+        && !facts.deleting
+    {
         return yes("QuorumLost", "too few voters can be reached to serve clients".to_owned());
     }
     let lost = member_names(draft, |member| {
         let claim = world.claim(&member.claim);
         let same = claim
             .is_some_and(|c| c.metadata.uid == member.claim_uid && !is_terminating(&c.metadata));
-        member.role == MemberRole::Voter && member.claim_uid.is_some() && !same && !deleting
+        member.role == MemberRole::Voter && member.claim_uid.is_some() && !same && !facts.deleting
     });
     if !lost.is_empty() {
         return yes(
@@ -303,7 +312,7 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
         let answers = member_id(member).is_some_and(|id| world.observed.answer(id).is_some());
         member.role == MemberRole::Voter && member.started && !answers
     });
-    if down.is_empty() || facts.hibernated || deleting {
+    if down.is_empty() || facts.hibernated || facts.deleting {
         finding(type_, false, "AsExpected", "nothing is wrong")
     } else {
         yes("MemberDown", format!("{down} cannot be reached; the others go on"))

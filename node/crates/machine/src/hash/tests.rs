@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    ClusterId, Command, DeleteRange, Envelope, FeatureLevel, Genesis, KeyRange, LeaseTime, Machine,
-    MemberId, ModelStore, Put, RequestId, Store,
+    ClusterId, Command, DeleteRange, Envelope, FeatureLevel, Genesis, KeyRange, Machine, MemberId,
+    ModelStore, Put, RequestId, Store,
 };
 
 /// CRC32C by its definition, bit by bit: reflected polynomial 0x82F63B78, inverted before and after.
@@ -34,18 +34,25 @@ fn machine(commands: &[Command]) -> Machine<ModelStore> {
     };
     let mut machine = Machine::new(genesis, ModelStore::default());
     for command in commands {
-        let index = machine.applied() + 1;
-        let envelope = Envelope {
-            request: RequestId { member: MemberId(1), life: 1, sequence: index },
-            user: Bytes::new(),
-            auth_revision: 0,
-            feature_level: FeatureLevel(1),
-            clock: LeaseTime(0),
-            command: command.clone(),
-        };
-        machine.apply_envelope(index, &envelope).unwrap().result.unwrap();
+        apply(&mut machine, command.clone());
     }
     machine
+}
+
+fn apply(machine: &mut Machine<ModelStore>, command: Command) {
+    let index = machine.applied() + 1;
+    let request = RequestId { member: MemberId(1), life: 1, sequence: index };
+    let envelope = Envelope::unstamped(request, command);
+    machine.apply_envelope(index, &envelope).unwrap().result.unwrap();
+}
+
+/// A store in which so many puts were made to 1500 keys in turn.
+fn many_puts(puts: usize) -> Machine<ModelStore> {
+    let put = |number: usize| {
+        let key = Bytes::from(format!("{:05}", number % 1500));
+        Command::Put(Put { key, ..Put::default() })
+    };
+    machine(&(0..puts).map(put).collect::<Vec<_>>())
 }
 
 fn put(key: &'static str, value: &'static str) -> Command {
@@ -121,13 +128,7 @@ fn without_any_key_left_the_versions_at_the_compacted_revision_count() {
 
 #[test]
 fn chunks_do_not_show() {
-    let many: Vec<Command> = (0..2 * HASH_CHUNK_ROWS + 7)
-        .map(|number| {
-            let key = Bytes::from(format!("{:05}", number % 1500));
-            Command::Put(Put { key, ..Put::default() })
-        })
-        .collect();
-    let mut machine = machine(&many);
+    let mut machine = many_puts(2 * HASH_CHUNK_ROWS + 7);
     let last = machine.revision();
     let open = hash_at(&machine, last).unwrap();
     let rows = machine.store().to_rows();
@@ -139,16 +140,7 @@ fn chunks_do_not_show() {
         crc32c(crc32c(hash, &key[..length]), &row.kv.0)
     });
     assert_ne!(open.hash, compacted, "there are superseded rows");
-    let index = machine.applied() + 1;
-    let compact = Envelope {
-        request: RequestId::default(),
-        user: Bytes::new(),
-        auth_revision: 0,
-        feature_level: FeatureLevel(1),
-        clock: LeaseTime(0),
-        command: Command::Compact { revision: last },
-    };
-    machine.apply_envelope(index, &compact).unwrap().result.unwrap();
+    apply(&mut machine, Command::Compact { revision: last });
     assert_eq!(hash_at(&machine, 0).unwrap().hash, compacted);
 }
 
@@ -182,17 +174,7 @@ fn twice_compacted() -> (Machine<ModelStore>, [KeyValueHash; 2]) {
     let mut before = Vec::new();
     for revision in [5, 9] {
         before.push(hash_at(&machine, revision).unwrap());
-        let index = machine.applied() + 1;
-        let command = Command::Compact { revision };
-        let compact = Envelope {
-            request: RequestId::default(),
-            user: Bytes::new(),
-            auth_revision: 0,
-            feature_level: FeatureLevel(1),
-            clock: LeaseTime(0),
-            command,
-        };
-        machine.apply_envelope(index, &compact).unwrap().result.unwrap();
+        apply(&mut machine, Command::Compact { revision });
     }
     (machine, before.try_into().unwrap())
 }
@@ -237,13 +219,7 @@ fn a_walk_that_comes_after_the_rows_are_gone_would_differ() {
 
 #[test]
 fn between_the_steps_of_a_walk_others_write() {
-    let many: Vec<Command> = (0..3 * HASH_CHUNK_ROWS)
-        .map(|number| {
-            let key = Bytes::from(format!("{:05}", number % 1500));
-            Command::Put(Put { key, ..Put::default() })
-        })
-        .collect();
-    let mut machine = machine(&many);
+    let mut machine = many_puts(3 * HASH_CHUNK_ROWS);
     let revision = machine.revision();
     let whole = hash_at(&machine, revision).unwrap();
     let mut steps = 0;

@@ -10,14 +10,13 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use quorate_consensus::{
     Entry, Fetch, LogIndex, MemberId, Record, Settings as ConsensusSettings, SnapshotMeta, Term,
     Token,
 };
 use quorate_machine::{
-    Applied, Command, Envelope, Event, FEATURE_LEVEL_KNOWN, FeatureLevel, LeaseTime, Machine,
-    ReadPoint, RequestId,
+    Applied, Command, Envelope, Event, FEATURE_LEVEL_KNOWN, LeaseTime, Machine, ReadPoint,
+    RequestId,
 };
 use quorate_replica::{
     Applier, Failure, Input, PeerMessage, ReadId, Replica, Sequence, Settings, watch::WatchHub,
@@ -328,18 +327,9 @@ impl Process {
     /// Proposes a command; the reply comes as an effect.
     pub(crate) fn propose(&mut self, command: Command, waiter: Waiter, scene: &mut Scene<'_>) {
         let sequence = self.number();
-        let envelope = Envelope {
-            request: RequestId {
-                member: quorate_machine::MemberId(self.id.0),
-                life: self.life,
-                sequence,
-            },
-            user: Bytes::new(),
-            auth_revision: 0,
-            feature_level: FeatureLevel(0),
-            clock: LeaseTime(0),
-            command,
-        };
+        let member = quorate_machine::MemberId(self.id.0);
+        let request = RequestId { member, life: self.life, sequence };
+        let envelope = Envelope::unstamped(request, command);
         self.waiters.insert(sequence, waiter);
         let proposal = quorate_replica::proposal(Sequence(sequence), &envelope);
         self.input(Input::Propose(proposal), scene);

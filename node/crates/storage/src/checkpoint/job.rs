@@ -8,9 +8,9 @@ use quorate_consensus::LogIndex;
 
 use crate::checkpoint::format::{Header, Kind, SegmentEntry, put_frame, put_leaf};
 use crate::checkpoint::{CHECKPOINT_NAME, CHECKPOINT_NEW_NAME, CheckpointAt};
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, background_sync_due};
 use crate::index::Snapshot;
-use crate::limits::{BACKGROUND_SYNC_BYTES, CHECKPOINT_FRAME_LEAVES, CHECKPOINT_STEP_BYTES};
+use crate::limits::{CHECKPOINT_FRAME_LEAVES, CHECKPOINT_STEP_BYTES};
 use crate::rows::segment::{Segment, SegmentFile, Table};
 use crate::rows::{Shared, StoreError};
 
@@ -260,7 +260,7 @@ fn write_some(
     writing.file.write_at(writing.offset, &out).map_err(StoreError::disk("write", &path))?;
     let before = writing.offset;
     writing.offset += out.len() as u64;
-    if before / BACKGROUND_SYNC_BYTES != writing.offset / BACKGROUND_SYNC_BYTES {
+    if background_sync_due(before, writing.offset) {
         writing.file.sync().map_err(StoreError::disk("sync", &path))?;
     }
     Ok(())

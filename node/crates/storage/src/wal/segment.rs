@@ -12,8 +12,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::WalError;
-use crate::disk::{Disk, DiskFile};
-use crate::limits::{BACKGROUND_SYNC_BYTES, FILL_STEP_BYTES, FILL_WRITE_BYTES, SPARES_MAX};
+use crate::disk::{Disk, DiskFile, background_sync_due};
+use crate::limits::{FILL_STEP_BYTES, FILL_WRITE_BYTES, SPARES_MAX};
 
 /// Where a segment is.
 pub(crate) fn segment_path(directory: &Path, number: u64) -> PathBuf {
@@ -191,7 +191,7 @@ impl SpareFiller {
                 filling.file.write_at(at, zeros).map_err(WalError::disk("fill", &path))?;
                 filling.filled += zeros.len() as u64;
             }
-            if before / BACKGROUND_SYNC_BYTES != filling.filled / BACKGROUND_SYNC_BYTES {
+            if background_sync_due(before, filling.filled) {
                 filling.file.sync().map_err(WalError::disk("sync", &path))?;
             }
             self.filling = Some(filling);
