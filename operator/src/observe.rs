@@ -60,6 +60,8 @@ struct Contact {
     /// another pod's by now, and that pod may serve another cluster.
     native: bool,
     status: StatusResponse,
+    /// Whether a linearizable read through it was answered.
+    reads: bool,
     client: StoreClient,
 }
 
@@ -224,8 +226,9 @@ async fn ask_each(
     let answers = join_all(targets.iter().map(|(ordinal, address)| async move {
         let answer = async {
             let client = StoreClient::connect(*address, Arc::clone(metrics)).await?;
-            let status = client.status().await?;
-            Ok::<_, AskError>((client, status))
+            // Both at once: a member without a quorum answers the first and not the second.
+            let (status, read) = tokio::join!(client.status(), client.read());
+            Ok::<_, AskError>((client, status?, read.is_ok()))
         };
         (*ordinal, answer.await)
     }))
@@ -234,10 +237,10 @@ async fn ask_each(
     let mut errors = BTreeMap::new();
     for (ordinal, answer) in answers {
         match answer {
-            Ok((client, status)) => {
+            Ok((client, status, reads)) => {
                 let header = status.header.unwrap_or_default();
                 let (id, native) = (header.member_id, Some(header.cluster_id) == cluster_id);
-                contacts.reached.push(Contact { ordinal, id, native, status, client });
+                contacts.reached.push(Contact { ordinal, id, native, status, reads, client });
             }
             Err(error) => {
                 errors.insert(ordinal, error);
@@ -343,7 +346,7 @@ impl Silence {
         };
         let mut views = BTreeMap::new();
         for contact in contacts.reached.iter().filter(|contact| contact.native) {
-            views.insert(contact.id, MemberView::Answered(answer(&contact.status)));
+            views.insert(contact.id, MemberView::Answered(answer(contact)));
         }
         let mut silent = BTreeMap::new();
         for id in listed.iter().chain(remembered.keys()) {
@@ -360,13 +363,15 @@ impl Silence {
     }
 }
 
-fn answer(status: &StatusResponse) -> MemberAnswer {
+fn answer(contact: &Contact) -> MemberAnswer {
+    let status = &contact.status;
     MemberAnswer {
         leader: (status.leader != 0).then_some(status.leader),
         term: status.raft_term,
         raft_index: status.raft_index,
         applied_index: status.raft_applied_index,
         learner: status.is_learner,
+        reads: contact.reads,
         errors: status.errors.clone(),
     }
 }
@@ -458,7 +463,8 @@ mod tests {
     fn contact(ordinal: i32, id: u64, leader: u64, native: bool, is_learner: bool) -> Contact {
         let status = StatusResponse { leader, is_learner, ..StatusResponse::default() };
         let address = Address::new("127.0.0.1".parse().unwrap(), 1000 + ordinal as u16);
-        Contact { ordinal, id, native, status, client: StoreClient::unconnected(address) }
+        let client = StoreClient::unconnected(address);
+        Contact { ordinal, id, native, status, reads: !is_learner, client }
     }
 
     #[tokio::test]
