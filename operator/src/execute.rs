@@ -24,7 +24,9 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self as meta, DeleteOptions, ObjectMeta, Status};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    self as meta, DeleteOptions, ObjectMeta, Status,
+};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt as _};
@@ -334,8 +336,7 @@ impl Hands<'_> {
     async fn evict(&self, step: &str, pod: &Exactly) -> Result<(), Failure> {
         let (api, params): (Api<Pod>, _) = (self.api(), PostParams::default());
         let body = eviction(self.namespace, pod);
-        let request =
-            api.create_subresource::<_, Status>("eviction", &pod.name, &params, &body);
+        let request = api.create_subresource::<_, Status>("eviction", &pod.name, &params, &body);
         match within(step, request).await? {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),

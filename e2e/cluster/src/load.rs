@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::addresses::Addresses;
-use crate::limits::{LOAD_CONNECTIONS, LOAD_LANES, LOAD_PERIOD, LOAD_RATE_MIN, PAGE};
+use crate::limits::{LOAD_CONNECTIONS, LOAD_LANES, LOAD_PERIOD, LOAD_RATE_MIN, LOAD_SLOWEST, PAGE};
 use crate::member::Member;
 use crate::store::Store;
 
@@ -25,6 +25,8 @@ struct Acknowledged {
     value: String,
     revision: i64,
     at: Instant,
+    /// How long its answer took.
+    took: Duration,
 }
 
 /// What a lane has seen.
@@ -110,8 +112,9 @@ impl Outcome {
         let rate = count as f64 / seconds;
         println!(
             "load: {count} writes acknowledged in {seconds:.1} s ({rate:.0}/s), {} of unknown end, \
-             longest silence {:.2} s, refusals {:?}",
+             slowest {:.2} s, longest silence {:.2} s, refusals {:?}",
             self.seen.unknown.len(),
+            self.slowest().as_secs_f64(),
             self.longest_silence().as_secs_f64(),
             self.seen.refusals
         );
@@ -133,6 +136,24 @@ impl Outcome {
         }
         ensure!(rate >= LOAD_RATE_MIN, "{rate:.0} writes a second are not {LOAD_RATE_MIN}");
         Ok(())
+    }
+
+    /// Law: every write was acknowledged at the first attempt, and none was slow.
+    ///
+    /// # Errors
+    /// One was refused or not answered, or took longer than [`LOAD_SLOWEST`].
+    pub fn untroubled(&self) -> Result<()> {
+        let refusals = &self.seen.refusals;
+        ensure!(refusals.is_empty(), "clients saw errors: {refusals:?}");
+        let slowest = self.slowest();
+        ensure!(slowest < LOAD_SLOWEST, "a write took {:.2} s", slowest.as_secs_f64());
+        Ok(())
+    }
+
+    /// How long the slowest of the acknowledged writes took.
+    #[must_use]
+    pub fn slowest(&self) -> Duration {
+        self.seen.acknowledged.iter().map(|write| write.took).max().unwrap_or_default()
     }
 
     /// The longest time during which no write was acknowledged to anybody.
@@ -174,23 +195,39 @@ struct Connection {
     number: usize,
     service: Option<String>,
     members: watch::Receiver<BTreeMap<String, String>>,
-    /// The connection in use and how often it was made anew.
-    current: Mutex<(usize, Option<Member>)>,
+    /// The connection in use, whereto, and how often it was made anew.
+    current: Mutex<Current>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Current {
+    generation: usize,
+    member: Option<Member>,
+    address: Option<String>,
 }
 
 impl Connection {
     /// The connection in use, or a new one in place of that of this generation, which has failed.
     async fn get(&self, failed: Option<usize>) -> (usize, Option<Member>) {
         let mut current = self.current.lock().await;
-        if current.1.is_none() || failed == Some(current.0) {
-            current.0 += 1;
-            let address = self.address(current.0);
-            current.1 = match address {
-                Some(address) => Member::connect(&address).await.ok(),
+        let useless = current.member.is_none() || failed == Some(current.generation);
+        if useless || self.is_stopping(&current) {
+            current.generation += 1;
+            current.address = self.address(current.generation);
+            current.member = match &current.address {
+                Some(address) => Member::connect(address).await.ok(),
                 None => None,
             };
         }
-        current.clone()
+        (current.generation, current.member.clone())
+    }
+
+    /// A client that knows all members leaves one that says it stops, as stock clients do.
+    fn is_stopping(&self, current: &Current) -> bool {
+        let members = self.members.borrow();
+        let ready = |address: &String| members.values().any(|ready| ready == address);
+        let left = current.address.as_ref().is_some_and(|address| !ready(address));
+        self.service.is_none() && !members.is_empty() && left
     }
 
     fn address(&self, generation: usize) -> Option<String> {
@@ -220,9 +257,11 @@ async fn write(connection: Arc<Connection>, lane: usize, stopped: watch::Receive
         number += 1;
         let key = format!("{PREFIX}{}/{lane}/{number}", connection.number);
         let value = format!("{key} of lane {lane}");
+        let asked = Instant::now();
         match member.put(&key, &value).await {
             Ok(revision) => {
-                seen.acknowledged.push(Acknowledged { key, value, revision, at: Instant::now() });
+                let (at, took) = (Instant::now(), asked.elapsed());
+                seen.acknowledged.push(Acknowledged { key, value, revision, at, took });
             }
             Err(status) => {
                 let words = format!("{:?}: {}", status.code(), status.message());

@@ -42,7 +42,13 @@ impl World {
         let often = self.random.once_in(5);
         let kind = if often { "scale" } else { KINDS[self.random.below(KINDS.len())] };
         // Rare things stay rare, so that worlds also get somewhere.
-        let rare = ["version refused", "all pods deleted", "hibernated", "paused", "deleted and created again"];
+        let rare = [
+            "version refused",
+            "all pods deleted",
+            "hibernated",
+            "paused",
+            "deleted and created again",
+        ];
         if rare.contains(&kind) && !self.random.once_in(4) {
             return;
         }
@@ -93,11 +99,8 @@ impl World {
             "strategy changed" => self.edit_spec(|world| {
                 let rolling = world.random.once_in(2);
                 let paused = world.random.once_in(3);
-                let type_ = Some(if rolling {
-                    UpdateType::RollingUpdate
-                } else {
-                    UpdateType::OnDelete
-                });
+                let type_ =
+                    Some(if rolling { UpdateType::RollingUpdate } else { UpdateType::OnDelete });
                 if let Some(cluster) = world.cluster.as_mut() {
                     let before = cluster.spec.update_strategy.is_some();
                     cluster.spec.update_strategy =
@@ -141,9 +144,10 @@ impl World {
     /// The highest version that a member runs or has run.
     pub(crate) fn highest_version(&self) -> Option<String> {
         let remembered = self.status().members.into_iter().filter_map(|member| member.version);
-        let running = self.live.pods.values().filter(|pod| world::is_ready(pod)).filter_map(|pod| {
-            pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_VERSION).cloned()
-        });
+        let running =
+            self.live.pods.values().filter(|pod| world::is_ready(pod)).filter_map(|pod| {
+                pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_VERSION).cloned()
+            });
         remembered.chain(running).max_by_key(|version| laws::minor(version))
     }
 
