@@ -350,7 +350,9 @@ impl Stage {
             }
             let pods = &self.observed.pods;
             let pod = pods.iter().find(|pod| pod.metadata.name.as_ref() == Some(&name));
-            if pod.is_some_and(|pod| crate::world::obstacle(pod).is_none()) {
+            if pod.is_some_and(|pod| {
+                crate::world::obstacle(pod).is_none() && pod.metadata.deletion_timestamp.is_none()
+            }) {
                 running.push(name);
             }
         }

@@ -198,6 +198,31 @@ fn a_start_that_takes_too_long_has_failed_until_it_succeeds() {
 }
 
 #[test]
+fn an_old_pod_that_never_stops_is_told() {
+    let mut stage = upgraded(3, "0.1.1");
+    stage.until("restart pod db-1-0");
+    stage.pod(1).metadata.deletion_timestamp = Some(Time(stage.observed.now));
+    stage.observed.members.remove(&Stage::id(1));
+    assert!(!stage.rest().contains("warn"));
+    stage.later(300);
+    assert!(stage.rest().contains("warn RolloutFailed"));
+    assert!(stage.condition("Degraded").2.contains("lost node"));
+}
+
+#[test]
+fn a_member_that_was_down_is_still_told_to_be_down_while_it_is_restarted() {
+    let mut stage = Stage::at_rest(3);
+    stage.lose(2);
+    stage.rest();
+    stage.cluster.spec.version = "0.1.1".to_owned();
+    stage.until("restart pod db-2-0");
+    stage.pod(2).metadata.deletion_timestamp = Some(Time(stage.observed.now));
+    stage.observed.members.remove(&Stage::id(2));
+    stage.rest();
+    assert_eq!(stage.condition("Degraded").1, "MemberDown");
+}
+
+#[test]
 fn a_verdict_of_the_new_server_stops_the_rollout() {
     let mut stage = upgraded(3, "0.1.1");
     stage.until("restart pod db-1-0");

@@ -108,8 +108,12 @@ fn failure(world: &World<'_>, roster: Option<&Roster>, crew: &[Mate<'_>]) -> Opt
     let (mate, why) = crew.iter().find_map(|mate| {
         let judged = mate.voter && !mate.outdated && (!mate.started || !left.is_empty());
         let well = world.is_well(mate.id, mate.ordinal);
-        let pod = mate.pod.filter(|pod| judged && (!well || world.crashes(pod)))?;
-        Some((mate, failed(world, roster, mate, pod)?))
+        let pod = world.pod(mate.ordinal).filter(|_pod| judged)?;
+        if !well || world.crashes(pod) {
+            failed(world, roster, mate, pod).map(|why| (mate, why))
+        } else {
+            None
+        }
     })?;
     let others = if left.is_empty() {
         String::new()
@@ -130,6 +134,10 @@ fn failed(
     mate: &Mate<'_>,
     pod: &Pod,
 ) -> Option<String> {
+    if let Some(asked) = &pod.metadata.deletion_timestamp {
+        let stuck = !mate.started && world.age(asked) >= RESTART_LIMIT;
+        return stuck.then(|| "its old pod does not stop, and may be on a lost node".to_owned());
+    }
     if let Some(verdict) = verdict(pod) {
         return Some(verdict);
     }
@@ -323,7 +331,8 @@ fn restart(draft: &mut Draft<'_>, crew: &[Mate<'_>], mate: &Mate<'_>) {
         "MemberRestarting",
         format!("{name} is being restarted with the wanted settings"),
     );
-    draft.restarting = Some(mate.ordinal);
+    // What was down before stays down in what people are told until it is ready.
+    draft.restarting = (!world.is_down(mate.id, mate.ordinal)).then_some(mate.ordinal);
     // The budget arbitrates with drains where there is one and the member counts in it.
     let evict = mate.voter && is_ready(pod) && wanted_budget(draft).is_some();
     draft.act(Action::RestartPod { pod: exactly(&pod.metadata), ordinal: mate.ordinal, evict });
