@@ -275,6 +275,18 @@ fn a_member_that_may_be_serving_is_not_broken_enough() {
 }
 
 #[test]
+fn an_answer_that_was_missed_once_is_no_way_round_the_recovery_of_the_others() {
+    let mut stage = upgraded(3, "0.1.1");
+    stage.until("restart pod db-1-0");
+    stage.answer(1).reads = false;
+    let since = stage.observed.now;
+    let missed = MemberView::Unreachable { since, error: "deadline exceeded".to_owned() };
+    stage.observed.members.insert(Stage::id(2), missed);
+    assert_eq!(acts(&stage.rest()), Vec::<&str>::new());
+    assert!(reasons(&stage).contains(&Reason::NotRecovered), "{:?}", reasons(&stage));
+}
+
+#[test]
 fn a_lost_quorum_is_healed_as_far_as_settings_go_and_no_further() {
     // All hang on an image that never was there: somebody deleted the pods himself.
     let mut stage = Stage::at_rest(3);

@@ -172,7 +172,7 @@ fn broken<'a, 'b>(world: &World<'_>, crew: &'b [Mate<'a>]) -> Option<&'b Mate<'a
 
 /// Restarts a broken outdated member, during a change of the membership too: a joiner that hangs on a
 /// bad image is reached by the edited spec. To stop one that does nothing takes nothing from anybody;
-/// any other only as the quorum allows.
+/// any other only where all others have recovered.
 fn heal(draft: &mut Draft<'_>, roster: Option<&Roster>, crew: &[Mate<'_>], mate: &Mate<'_>) {
     let world = draft.world;
     if world.is_down(mate.id, mate.ordinal) {
@@ -190,11 +190,9 @@ fn heal(draft: &mut Draft<'_>, roster: Option<&Roster>, crew: &[Mate<'_>], mate:
         };
     }
     let Some(roster) = roster else { return };
-    let ailing = roster.ailing_without(mate.ordinal);
-    if !ailing.is_empty() {
-        let names: Vec<_> = ailing.iter().map(|other| world.desired.name.member(*other)).collect();
-        let message = format!("{} is restarted when {} is well", mate.name, names.join(", "));
-        return draft.wait(Reason::MemberDown, message);
+    // That the operator missed an answer of it once makes it no worse than any other.
+    if hindered(draft, crew, Some(mate.id)) {
+        return;
     }
     let voters = roster.voters();
     if mate.voter && voters >= 3 && roster.reachable_without(Some(mate.id)) < quorum(voters) {
@@ -210,13 +208,8 @@ fn heal(draft: &mut Draft<'_>, roster: Option<&Roster>, crew: &[Mate<'_>], mate:
 /// Restarts the next member of a cluster in which all is well.
 fn roll(draft: &mut Draft<'_>, roster: &Roster, crew: &[Mate<'_>]) {
     let world = draft.world;
-    let hindrance = crew.iter().filter(|mate| mate.voter).find_map(|mate| {
-        let why = shortfall(&world, mate)?;
-        Some((mate, why))
-    });
-    if let Some((mate, (reason, why))) = hindrance {
-        let message = format!("{} {why}; the next member is restarted after that", mate.name);
-        return draft.wait(reason, message);
+    if hindered(draft, crew, None) {
+        return;
     }
     let leader = world.leader();
     let mut next = crew.iter().filter(|mate| mate.voter && mate.outdated);
@@ -228,6 +221,18 @@ fn roll(draft: &mut Draft<'_>, roster: &Roster, crew: &[Mate<'_>]) {
         // A learner without an operation: scale makes one of it in this very plan.
         None => {}
     }
+}
+
+/// Whether a voter, except perhaps one, has not recovered: nobody is restarted beside it.
+fn hindered(draft: &mut Draft<'_>, crew: &[Mate<'_>], except: Option<u64>) -> bool {
+    let world = draft.world;
+    let mut others = crew.iter().filter(|mate| mate.voter && Some(mate.id) != except);
+    let hindrance = others.find_map(|mate| shortfall(&world, mate).map(|why| (mate, why)));
+    if let Some((mate, (reason, why))) = &hindrance {
+        draft
+            .wait(*reason, format!("{} {why}; the next member is restarted after that", mate.name));
+    }
+    hindrance.is_some()
 }
 
 /// What a voter lacks to count as recovered: it is ready, follows the leader, has applied what the
