@@ -191,16 +191,7 @@ impl Case<'_> {
                 }
                 Ok(())
             }
-            Action::Promote { id, .. } => {
-                let listed = self.listed().unwrap_or_default();
-                let learner = listed.iter().any(|member| member.id == *id && member.learner);
-                let voters = listed.iter().filter(|member| !member.learner).count() + 1;
-                let reachable = self.reachable(|member| !member.learner) + 1;
-                if !learner || self.observed.answer(*id).is_none() || reachable < quorum(voters) {
-                    return refuse("INV-O1", "a promotion must leave a quorum of reachable voters");
-                }
-                Ok(())
-            }
+            Action::Promote { id, .. } => self.may_promote(*id),
             Action::AddLearner { peer_url, .. } => match self.listed() {
                 Some(listed)
                     if !listed.iter().any(|m| m.learner || m.peer_urls.contains(peer_url)) =>
@@ -238,6 +229,17 @@ impl Case<'_> {
     fn reachable(&self, which: impl Fn(&StoreMember) -> bool) -> usize {
         let listed = self.listed().unwrap_or_default();
         listed.iter().filter(|m| which(m) && self.observed.answer(m.id).is_some()).count()
+    }
+
+    fn may_promote(&self, id: u64) -> Result<(), Violation> {
+        let listed = self.listed().unwrap_or_default();
+        let learner = listed.iter().any(|member| member.id == id && member.learner);
+        let voters = listed.iter().filter(|member| !member.learner).count() + 1;
+        let reachable = self.reachable(|member| !member.learner) + 1;
+        if !learner || self.observed.answer(id).is_none() || reachable < quorum(voters) {
+            return refuse("INV-O1", "a promotion must leave a quorum of reachable voters");
+        }
+        Ok(())
     }
 
     fn may_remove(&self, id: u64, voter: bool) -> Result<(), Violation> {
