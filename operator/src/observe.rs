@@ -9,7 +9,7 @@
 //! memory of this process: after a restart silence counts from the first look, which can only make
 //! the operator more patient.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -144,9 +144,17 @@ pub(crate) async fn observe(
     let ask = status.cluster_id.is_some() && children.pods.iter().any(is_member);
     let targets = if ask { targets(&children.pods) } else { Vec::new() };
     let cluster_id = status.cluster_id.as_deref().and_then(parse_hex);
-    let (contacts, errors) = ask_each(&targets, cluster_id, metrics).await;
-    let list =
-        if ask { Some(ask_membership(&contacts, errors.values().next()).await) } else { None };
+    let (mut contacts, errors) = ask_each(&targets, cluster_id, metrics).await;
+    // At once, since without a quorum both wait for their deadline.
+    let (list, readers) = tokio::join!(
+        async {
+            if ask { Some(ask_membership(&contacts, errors.values().next()).await) } else { None }
+        },
+        read_each(&contacts),
+    );
+    for contact in &mut contacts.reached {
+        contact.reads = readers.contains(&contact.id);
+    }
 
     let now = Timestamp::now();
     let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
@@ -226,9 +234,8 @@ async fn ask_each(
     let answers = join_all(targets.iter().map(|(ordinal, address)| async move {
         let answer = async {
             let client = StoreClient::connect(*address, Arc::clone(metrics)).await?;
-            // Both at once: a member without a quorum answers the first and not the second.
-            let (status, read) = tokio::join!(client.status(), client.read());
-            Ok::<_, AskError>((client, status?, read.is_ok()))
+            let status = client.status().await?;
+            Ok::<_, AskError>((client, status))
         };
         (*ordinal, answer.await)
     }))
@@ -237,10 +244,17 @@ async fn ask_each(
     let mut errors = BTreeMap::new();
     for (ordinal, answer) in answers {
         match answer {
-            Ok((client, status, reads)) => {
+            Ok((client, status)) => {
                 let header = status.header.unwrap_or_default();
                 let (id, native) = (header.member_id, Some(header.cluster_id) == cluster_id);
-                contacts.reached.push(Contact { ordinal, id, native, status, reads, client });
+                contacts.reached.push(Contact {
+                    ordinal,
+                    id,
+                    native,
+                    status,
+                    reads: false,
+                    client,
+                });
             }
             Err(error) => {
                 errors.insert(ordinal, error);
@@ -248,6 +262,14 @@ async fn ask_each(
         }
     }
     (contacts, errors)
+}
+
+/// Who answers linearizable reads, of the voters of our cluster.
+async fn read_each(contacts: &Contacts) -> BTreeSet<u64> {
+    let voters = contacts.reached.iter().filter(|it| it.native && !it.status.is_learner);
+    let reads = voters
+        .map(|contact| async move { contact.client.read().await.is_ok().then_some(contact.id) });
+    join_all(reads).await.into_iter().flatten().collect()
 }
 
 /// What is said of a member that could not even be asked.
