@@ -157,11 +157,13 @@ fn failed(
 }
 
 /// The outdated member that is to be healed first: one that does nothing, else one that is not well.
-/// A learner is never ready; it is well if it follows.
+/// A learner is never ready; it is well if it follows. A voter that the kubelet calls ready and that
+/// the operator has not reached for a moment is not broken: it has its turn.
 fn broken<'a, 'b>(world: &World<'_>, crew: &'b [Mate<'a>]) -> Option<&'b Mate<'a>> {
     let ailing = crew.iter().filter(|mate| {
         let well = if mate.voter {
             world.is_well(mate.id, mate.ordinal)
+                || mate.pod.is_some_and(is_ready) && !world.long_unreachable(mate.id)
         } else {
             world.follows(mate.id).is_some()
         };
@@ -190,7 +192,6 @@ fn heal(draft: &mut Draft<'_>, roster: Option<&Roster>, crew: &[Mate<'_>], mate:
         };
     }
     let Some(roster) = roster else { return };
-    // That the operator missed an answer of it once makes it no worse than any other.
     if hindered(draft, crew, Some(mate.id)) {
         return;
     }

@@ -2,7 +2,7 @@
 //! its own.
 
 use crate::store::Disk;
-use crate::world::World;
+use crate::world::{World, is_ready};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::{OperationKind, RetentionPolicy, names};
@@ -140,6 +140,12 @@ fn restarting(world: &World, pod: &Exactly, ordinal: i32) {
         return;
     }
     others_are_up(world, entry.id);
+    let operation = world.status().operation;
+    assert!(
+        operation.is_none() || !is_ready(found),
+        "{} is restarted although it is ready, in the midst of {operation:?}",
+        pod.name
+    );
     let voters = store.voters();
     assert!(voters == 1 || store.leader != Some(entry.id), "{} leads and is restarted", pod.name);
     let left = store.voters_up_without(Some(entry.id));
