@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quorate_consensus::{Body, Entry, LogIndex, MemberId, Message, SnapshotMeta};
-use quorate_machine::{Machine, ReadFault, Store};
+use quorate_machine::{CompactionHashes, Machine, ReadFault, Store};
 use quorate_replica::{
     Applier, Input,
     watch::{Delivery, Sink, StreamId, WatchHub},
@@ -27,9 +27,10 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
+    compaction_hashing::CompactionHashing,
     consensus_loop::ToApply,
     fatal::Fatal,
-    files_loop::ToFiles,
+    files_loop::{Generation, ToFiles},
     handle::{Leadership, Published, Reply},
     metrics::ApplyMetrics,
     peers::{Identity, Membership, snapshot::Outgoing},
@@ -110,6 +111,8 @@ pub struct ApplyLoop {
     pub requests: Arc<Pending<Reply>>,
     /// What everybody may see.
     pub published: Arc<ArcSwap<Published>>,
+    /// The hashes of the last compactions, of the generation in force.
+    pub hashes: Arc<Mutex<CompactionHashes>>,
     /// Who belongs to the cluster, for the peers' handshake.
     pub membership: Membership,
     /// The log: what a follower needs after its snapshot must not be purged meanwhile.
@@ -214,7 +217,14 @@ impl ApplyLoop {
         let bytes: usize = entries.iter().map(Entry::cost).sum();
         let batch = self.applier.apply(entries)?;
         self.applier.machine_mut().store_mut().flush()?;
+        // Before they are published: whoever knows of a compaction finds its hash, or that it is due.
+        for compacted in &batch.compactions {
+            self.hashes.lock().begin(*compacted);
+        }
         self.publish();
+        if !batch.compactions.is_empty() {
+            self.files.send(ToFiles::Compacted).ok();
+        }
         for (sequence, applied) in batch.replies {
             self.requests.answer(sequence.0, Ok(applied));
         }
@@ -291,8 +301,11 @@ impl ApplyLoop {
             .map_err(|error| crate::boot::unreadable_state(&error))?;
         let compacted = machine.compacted();
         machine.store_mut().compact(compacted);
-        let compaction = machine.store_mut().compaction();
-        self.files.send(ToFiles::Switched(Box::new(compaction))).ok();
+        // The hashes vouch for the rows that they were taken of: they go with them.
+        self.hashes = Arc::new(Mutex::new(CompactionHashes::new(compacted)));
+        let hashing = CompactionHashing::new(machine.store().reader(), self.hashes.clone());
+        let generation = Generation { compaction: machine.store_mut().compaction(), hashing };
+        self.files.send(ToFiles::Switched(Box::new(generation))).ok();
         self.applier.install(machine, meta.term);
         self.since_checkpoint = 0;
         self.publish();
@@ -306,7 +319,7 @@ impl ApplyLoop {
 
     /// Makes the state after the last slice known to readers.
     fn publish(&self) {
-        let published = Published::of(&self.applier);
+        let published = Published::of(&self.applier, self.hashes.clone());
         let machine = self.applier.machine();
         self.membership.publish_if_changed(
             &published.members,

@@ -1,4 +1,4 @@
-//! The files thread: checkpoints and physical compaction, in small steps, so that apply never waits for either.
+//! The files thread: checkpoints, physical compaction and the hashes before it, in small steps; apply never waits for one.
 
 use std::{
     sync::{Arc, mpsc as std_mpsc},
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::{
+    compaction_hashing::CompactionHashing,
     fatal::{Fatal, error_chain},
     metrics::DiskMetrics,
     wal_loop::ToWal,
@@ -27,13 +28,23 @@ use crate::{
 pub enum ToFiles {
     /// Write this checkpoint and make it count.
     Checkpoint(Box<CheckpointJob>, SnapshotMeta),
-    /// Another generation is in force; this compacts it. What was under way for the old one is void.
-    Switched(Box<Compaction>),
+    /// A compaction was applied: there is something to hash, and then to reclaim.
+    Compacted,
+    /// Another generation is in force. What was under way for the old one is void.
+    Switched(Box<Generation>),
     /// Write this last checkpoint and end.
     Stop(Option<(Box<CheckpointJob>, SnapshotMeta)>),
 }
 
-/// The pause between two steps of a compaction: reclaiming yields to writes (design §9). Checkpoints take none.
+/// The upkeep of the generation in force.
+pub struct Generation {
+    /// Drops what nobody can read any more.
+    pub compaction: Compaction,
+    /// Hashes what a compaction will drop, and holds it back until then.
+    pub hashing: CompactionHashing,
+}
+
+/// The pause between two steps of a compaction or of its hash: both yield to writes (design §9). Checkpoints take none.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(2);
 
 /// How often an idle compaction looks again: a pin may have held it back.
@@ -43,8 +54,8 @@ const IDLE_PAUSE: Duration = Duration::from_secs(1);
 pub struct FilesLoop {
     /// The manifest, shared with the apply thread, which switches generations.
     pub directory: Arc<Mutex<DataDirectory>>,
-    /// Drops what nobody can read any more.
-    pub compaction: Compaction,
+    /// What else is done to the rows.
+    pub generation: Generation,
     /// Makes zero-filled segments for the log ahead of need.
     pub filler: SpareFiller,
     /// To the WAL thread: what a checkpoint covers may go.
@@ -69,8 +80,10 @@ impl FilesLoop {
                     // Replaced segments may go only once a checkpoint does not name them.
                     busy = true;
                 }
-                Ok(ToFiles::Switched(compaction)) => {
-                    self.compaction = *compaction;
+                // At once, and not after the pause: compactions without one must not keep it from its work.
+                Ok(ToFiles::Compacted) => busy = self.background()?,
+                Ok(ToFiles::Switched(generation)) => {
+                    self.generation = *generation;
                     self.directory.lock().remove_replaced()?;
                     busy = true;
                 }
@@ -119,7 +132,9 @@ impl FilesLoop {
             warn!("cannot prepare a segment for the log: {}", error_chain(&error));
             false
         });
-        let compacting = self.compaction.step()? == Work::Some;
-        Ok(filling || compacting)
+        let Generation { compaction, hashing } = &mut self.generation;
+        let hashing = hashing.step()?;
+        let compacting = compaction.step()? == Work::Some;
+        Ok(filling || hashing || compacting)
     }
 }

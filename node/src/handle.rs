@@ -10,13 +10,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use quorate_machine::{
-    Alarm, Applied, ClusterId, Command, Envelope, FeatureLevel, LeaseId, LeaseTime, LeaseView,
-    Member, MemberId, RangeError, ReadFault, ReadPoint, Rejected, RequestId, Store, hash_all,
-    hash_kv,
+    Alarm, Applied, ClusterId, Command, CompactionHash, CompactionHashes, Envelope, FeatureLevel,
+    KeyValueHash, LeaseId, LeaseTime, LeaseView, Member, MemberId, RangeError, ReadFault,
+    ReadPoint, Rejected, RequestId, Store, hash_all, hash_kv,
 };
 use quorate_replica::{Applier, ChangeRefusal, Input, ReadId, Sequence, watch::StreamId};
-use quorate_storage::rows::{RowReader, RowStore};
+use quorate_storage::rows::{PinRefused, RowReader, RowStore};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -79,6 +80,17 @@ pub enum ReadError {
     Stopping,
 }
 
+/// Why there is no hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// As a range at that revision would be.
+    #[error("the revision cannot be read: {0:?}")]
+    Rejected(Rejected),
+    /// Nothing more can be pinned now.
+    #[error("too many readers hold old revisions; try again when some have finished")]
+    TooManyReaders,
+}
+
 /// What apply has published: consistent with each other, replaced as a whole after each batch.
 #[derive(Clone)]
 pub struct Published {
@@ -86,6 +98,8 @@ pub struct Published {
     pub point: ReadPoint,
     /// Reads the rows that `point` is of.
     pub rows: RowReader,
+    /// What those rows hashed to before each of the last compactions. It may be ahead of `point`, never behind.
+    pub hashes: Arc<Mutex<CompactionHashes>>,
     /// The last applied log index.
     pub applied_index: u64,
     /// Members in order of id; changes rarely, so it is shared.
@@ -99,12 +113,13 @@ pub struct Published {
 impl Published {
     /// What the data side stands at.
     #[must_use]
-    pub fn of(applier: &Applier<RowStore>) -> Self {
+    pub fn of(applier: &Applier<RowStore>, hashes: Arc<Mutex<CompactionHashes>>) -> Self {
         let machine = applier.machine();
         let (index, _) = applier.applied();
         Self {
             point: machine.read_point(),
             rows: machine.store().reader(),
+            hashes,
             applied_index: index.0,
             members: applier.members(),
             alarms: machine.state().alarms().collect(),
@@ -332,26 +347,47 @@ impl Handle {
             .unwrap_or(Err(ProposeError::Timeout))
     }
 
-    /// HashKV at a revision (0 = now), off the async threads, with history pinned meanwhile: (hash, compacted revision,
-    /// revision hashed).
+    /// This member takes part no more: whoever waits for its log is told that it stops. What they asked for may have happened.
+    pub fn end_waiting(&self) {
+        self.0.requests.end();
+        self.0.reads.end();
+    }
+
+    /// HashKV at a revision (0 = now), off the async threads, with history pinned meanwhile. At the revision of one of the
+    /// last compactions it is what it was before it.
     ///
     /// # Errors
-    /// The same refusals as a range at that revision. A failed read stops the process.
-    pub async fn hash_kv(&self, revision: i64) -> Result<(u32, i64, i64), Rejected> {
-        let published = self.published();
-        let (point, reader) = (published.point, published.rows.clone());
+    /// See [`HashError`]. A failed read stops the process.
+    pub async fn hash_kv(&self, revision: i64) -> Result<KeyValueHash, HashError> {
+        let (reader, point, pin) = loop {
+            // The point comes first: the hash of a compaction that it knows of is at least due.
+            let published = self.published();
+            let known = published.hashes.lock().find(revision);
+            let point = match known {
+                Some(CompactionHash::Taken(hash)) => return Ok(hash),
+                Some(CompactionHash::Due { previous }) => {
+                    ReadPoint { compacted: previous, ..published.point }
+                }
+                None => published.point,
+            };
+            match published.rows.pin(point.compacted.max(0), crate::clock::now_ms()) {
+                Ok(pin) => break (published.rows.clone(), point, pin),
+                // Compaction overtook the look: the hash was taken meanwhile, or now is another now.
+                Err(PinRefused::Compacted(_)) => tokio::task::yield_now().await,
+                Err(PinRefused::TooMany) => return Err(HashError::TooManyReaders),
+            }
+        };
         let hashed = tokio::task::spawn_blocking(move || {
-            let pin = reader.pin(point.compacted.max(0), crate::clock::now_ms());
             let hashed = hash_kv(&reader, revision, point, crc32c::crc32c_append);
-            drop(pin);
-            hashed
+            // Without the pin some of the rows may have gone under way.
+            if pin.is_held() { hashed } else { Err(Rejected::Compacted.into()) }
         });
         match hashed.await.expect("hashing does not panic") {
-            Ok(hashed) => Ok((hashed.hash, hashed.compact_revision, hashed.hash_revision)),
-            Err(RangeError::Rejected(rejected)) => Err(rejected),
+            Ok(hash) => Ok(hash),
+            Err(RangeError::Rejected(rejected)) => Err(HashError::Rejected(rejected)),
             Err(RangeError::Fault(fault)) => {
                 self.fault(fault);
-                Err(Rejected::Corrupt)
+                Err(HashError::Rejected(Rejected::Corrupt))
             }
         }
     }

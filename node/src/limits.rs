@@ -31,3 +31,6 @@ pub const PIN_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// How long calls in progress may take to finish when the member stops.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// How long they may take when the member was removed: nothing that waits for the log is among them.
+pub const REMOVED_GRACE: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ mod apply_loop;
 mod auto_compaction;
 mod boot;
 mod clock;
+mod compaction_hashing;
 mod config;
 mod consensus_loop;
 mod fatal;

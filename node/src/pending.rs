@@ -44,8 +44,33 @@ impl<T> Pending<T> {
         self.shard(number).lock().remove(&number);
     }
 
+    /// No answer will come any more: every waiter learns so.
+    pub fn end(&self) {
+        for shard in &self.shards {
+            shard.lock().clear();
+        }
+    }
+
     fn shard(&self, number: u64) -> &Mutex<HashMap<u64, oneshot::Sender<T>>> {
         let at = usize::try_from(number % SHARDS).expect("a small number");
         &self.shards[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_is_answered_once_or_learns_that_no_answer_comes() {
+        let pending = Pending::default();
+        let (first, answered) = pending.wait();
+        let (second, left) = pending.wait();
+        assert!(pending.answer(first, 1));
+        assert!(!pending.answer(first, 2));
+        pending.end();
+        assert_eq!(answered.await, Ok(1));
+        assert!(left.await.is_err());
+        assert!(!pending.answer(second, 3));
     }
 }

@@ -19,13 +19,13 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quorate_consensus::{Fetch, LogIndex, MemberId, SnapshotMeta};
-use quorate_machine::{ClusterId, FEATURE_LEVEL_KNOWN, Incarnation};
+use quorate_machine::{ClusterId, CompactionHashes, FEATURE_LEVEL_KNOWN, Incarnation, Store};
 use quorate_replica::{Applier, Input, Replica, Settings};
 use quorate_storage::{
     directory::DataDirectory,
     disk::FileSystem,
     recovery::Recovery,
-    rows::{Compaction, RowStore},
+    rows::RowStore,
     wal::{TornTail, Wal, WalReader},
 };
 use tokio::{
@@ -40,10 +40,11 @@ use crate::{
     auto_compaction,
     boot::{self, Booted},
     clock::Ticker,
+    compaction_hashing::CompactionHashing,
     config::Config,
     consensus_loop::{self, Outlets},
     fatal::{Fatal, Verdict},
-    files_loop::FilesLoop,
+    files_loop::{FilesLoop, Generation},
     grpc::{Api, Options},
     handle::{Handle, Inner, Leadership, Published, Reply},
     http, limits,
@@ -116,6 +117,13 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
             }
             member.stop()
         }
+        // Nothing is wrong here but that nobody listens: clients are sent away in words rather than cut off.
+        Err(fatal) if fatal.verdict == Verdict::Removed => {
+            serving.unready();
+            member.handle.end_waiting();
+            serving.close(limits::REMOVED_GRACE).await;
+            Err(fatal)
+        }
         // The state may be unusable: nothing more is written.
         Err(fatal) => Err(fatal),
     }
@@ -153,6 +161,7 @@ struct Shared {
     membership: Membership,
     directory: Arc<Mutex<DataDirectory>>,
     published: Arc<ArcSwap<Published>>,
+    hashes: Arc<Mutex<CompactionHashes>>,
     leadership: watch::Sender<Leadership>,
     wanted: watch::Sender<Option<(MemberId, SnapshotMeta)>>,
     events: PeerEvents,
@@ -173,6 +182,8 @@ impl Shared {
         identity: Arc<Identity>,
         life: u64,
     ) -> (Self, Queues) {
+        let hashes = CompactionHashes::new(applier.machine().compacted());
+        let hashes = Arc::new(Mutex::new(hashes));
         let (inputs, inputs_rx) = mpsc::channel(limits::INPUTS_MAX);
         let (apply, apply_rx) = ApplySender::channel();
         let (snapshots, snapshots_rx) = mpsc::channel(1);
@@ -185,7 +196,8 @@ impl Shared {
             reads: Arc::default(),
             membership: Membership::default(),
             directory: Arc::new(Mutex::new(directory)),
-            published: Arc::new(ArcSwap::from_pointee(Published::of(applier))),
+            published: Arc::new(ArcSwap::from_pointee(Published::of(applier, hashes.clone()))),
+            hashes,
             leadership: watch::Sender::default(),
             wanted: watch::Sender::default(),
             events: PeerEvents::new(inputs.clone(), snapshots, removed),
@@ -253,15 +265,17 @@ fn start(
         peer_urls: config.advertise_peer_urls.iter().map(ToString::to_string).collect(),
     });
     let life = rand::random_range(1..=u64::MAX);
-    let compaction = machine.store_mut().compaction();
+    let (reader, compaction) = (machine.store().reader(), machine.store_mut().compaction());
     let mut applier = Applier::new(identity.member, life, machine, term);
     let replica = Replica::new(settings(config, &identity, life), recovered, applier.report());
     let (shared, queues) = Shared::new(directory, &applier, identity.clone(), life);
+    let hashing = CompactionHashing::new(reader, shared.hashes.clone());
+    let generation = Generation { compaction, hashing };
     let (threads, failures) = start_threads(
         config,
         &shared,
         metrics,
-        Loops { replica, wal, applier, compaction, introduced },
+        Loops { replica, wal, applier, generation, introduced },
         (queues.inputs, queues.apply),
     )?;
     let ticking = shared.inputs.clone();
@@ -302,7 +316,7 @@ struct Loops {
     replica: Replica,
     wal: Wal,
     applier: Applier<RowStore>,
-    compaction: Compaction,
+    generation: Generation,
     introduced: Vec<quorate_machine::Member>,
 }
 
@@ -314,7 +328,7 @@ fn start_threads(
     loops: Loops,
     (inputs_rx, apply_rx): (mpsc::Receiver<Input>, std_mpsc::Receiver<ApplyInput>),
 ) -> Result<(Vec<JoinHandle<()>>, mpsc::Receiver<Fatal>), Fatal> {
-    let Loops { replica, wal, applier, compaction, introduced } = loops;
+    let Loops { replica, wal, applier, generation, introduced } = loops;
     let (threads, failures) = Threads::new();
     let members = applier.members();
     let (wal_tx, wal_rx) = std_mpsc::channel();
@@ -322,7 +336,7 @@ fn start_threads(
     let watchdog = Arc::new(DiskWatchdog::new(config.election_timeout));
     let files_loop = FilesLoop {
         directory: shared.directory.clone(),
-        compaction,
+        generation,
         filler: wal.filler(),
         wal: wal_tx.clone(),
         inputs: shared.inputs.clone(),
@@ -346,6 +360,7 @@ fn start_threads(
         inputs: shared.inputs.clone(),
         requests: shared.requests.clone(),
         published: shared.published.clone(),
+        hashes: shared.hashes.clone(),
         membership: shared.membership.clone(),
         log: wal.reader(),
         send_snapshot: shared.snapshot_sender(),

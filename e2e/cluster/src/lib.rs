@@ -11,8 +11,8 @@
 //! ```text
 //!   fixture::turn ─► installation: bed ─► programs ─► images ─► CRDs, chart       once a run
 //!   store::Store  ─► one namespace, one StoreCluster, pods, members               once a test
-//!   load::Load    ─► eight clients that write; afterwards every acknowledged write is looked for
-//!   witness, audit ─► what the members say ten times a second, what the API server was asked
+//!   load::Load    ─► eight stock clients that write; afterwards every acknowledged write is looked for
+//!   witness, audit ─► what the members say forty times a second, what the API server was asked
 //!   story         ─► `cargo xtask demo`
 //! ```
 //!
@@ -39,7 +39,7 @@
 //!
 //! # The load
 //!
-//! Eight connections, four through the client Service and four to members, with up to sixteen writes
+//! Eight clients of etcd's own Go library, four with the client Service and four with members, with up to sixteen writes
 //! in flight each, 640 writes a second in all. Every write is a key of its own and is later found with
 //! its value *and at the revision that was acknowledged*, or the test fails. What was not
 //! acknowledged may be there or not, and nothing else may be there.

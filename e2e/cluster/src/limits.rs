@@ -50,6 +50,9 @@ pub const CONNECT: Duration = Duration::from_secs(2);
 /// What etcd's own clients give a request.
 pub const REQUEST: Duration = Duration::from_secs(5);
 
+/// From the first ready member on, or from the end of the load: what is in flight ends within [`REQUEST`].
+pub const LOAD_ENDS: Duration = Duration::from_secs(30);
+
 /// Connections of the load, as a fleet's clients have them.
 pub const LOAD_CONNECTIONS: usize = 8;
 

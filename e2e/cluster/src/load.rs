@@ -1,104 +1,138 @@
-//! Writes from eight clients without a pause, and the proof afterwards that no acknowledged one is lost.
+//! Writes from eight stock clients without a pause, and the proof afterwards that no acknowledged one is lost.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use quorate_kubernetes::Progress;
+use quorate_kubernetes::components::WRITERS;
 use quorate_proto::etcdserverpb::RangeRequest;
-use tokio::sync::{Mutex, watch};
-use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::addresses::Addresses;
-use crate::limits::{LOAD_CONNECTIONS, LOAD_LANES, LOAD_PERIOD, LOAD_RATE_MIN, LOAD_SLOWEST, PAGE};
-use crate::member::Member;
+use crate::limits::{
+    LOAD_CONNECTIONS, LOAD_ENDS, LOAD_LANES, LOAD_PERIOD, LOAD_RATE_MIN, LOAD_SLOWEST, PAGE,
+    REQUEST,
+};
 use crate::store::Store;
+use crate::wait::until;
 
 /// All keys of a load begin so; `load0` is the first key after them.
 const PREFIX: &str = "load/";
 
-/// A write that was acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Acknowledged {
+/// How a write ended: a line of `writers` (`e2e/kubernetes/go/writers`).
+#[derive(Clone, Debug, Deserialize)]
+struct Ended {
     key: String,
     value: String,
-    revision: i64,
-    at: Instant,
-    /// How long its answer took.
-    took: Duration,
+    /// Set for an acknowledged one.
+    revision: Option<i64>,
+    /// Otherwise what the client library said; it may have happened or not.
+    error: Option<String>,
+    /// Nanoseconds since the epoch.
+    began: u64,
+    ended: u64,
 }
 
-/// What a lane has seen.
-#[derive(Debug, Default)]
-struct Seen {
-    acknowledged: Vec<Acknowledged>,
-    /// Without an answer, or refused: they may have happened or not.
-    unknown: BTreeMap<String, String>,
-    /// What was said instead of an acknowledgement, and how often.
-    refusals: BTreeMap<String, u64>,
-}
-
-/// Eight connections, half of them through the client Service and half to members, each with several
-/// writes in flight. Every write is a key of its own, so that a lost one cannot hide behind a later one.
+/// Eight stock clients, half of them with the client Service and half with members, each with several writes in flight and none
+/// tried twice. Every write is a key of its own, so that a lost one cannot hide behind a later one.
 #[derive(Debug)]
 pub struct Load {
     started: Instant,
     stop: watch::Sender<bool>,
-    lanes: JoinSet<Seen>,
+    writers: Child,
+    telling: JoinHandle<Result<()>>,
+    hearing: JoinHandle<Result<Vec<Ended>>>,
     _addresses: Addresses,
 }
 
-/// What the clients saw, all together.
+/// What the clients saw, all together, in the order in which it ended.
 #[derive(Debug)]
 pub struct Outcome {
-    seen: Seen,
+    ended: Vec<Ended>,
     took: Duration,
 }
 
 impl Load {
-    /// Begins to write.
+    /// Begins to write, once a member is ready.
     ///
     /// # Errors
-    /// There is no client Service.
+    /// There is no client Service, or the clients cannot be built or started.
     pub async fn start(store: &Store) -> Result<Self> {
+        let build = tokio::task::spawn_blocking(|| WRITERS.ensure(&Progress::start()));
+        build.await.context("build the clients")??;
         let addresses = Addresses::follow(store);
-        let service = store.service_address().await?;
+        let members = addresses.ready.clone();
+        until("a ready member", LOAD_ENDS, async || {
+            if members.borrow().is_empty() { Err("none".to_owned()) } else { Ok(()) }
+        })
+        .await?;
+        let mut command = Command::new(WRITERS.program("writers"));
+        command.arg(format!("-service={}", store.service_address().await?));
+        command.arg(format!("-connections={LOAD_CONNECTIONS}")).arg(format!("-lanes={LOAD_LANES}"));
+        command.arg(format!("-period={}ms", LOAD_PERIOD.as_millis()));
+        command.arg(format!("-timeout={}s", REQUEST.as_secs())).arg(format!("-prefix={PREFIX}"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut writers = command.spawn().context("start the clients")?;
+        let input = writers.stdin.take().context("the clients have an input")?;
+        let output = writers.stdout.take().context("the clients have an output")?;
         let (stop, stopped) = watch::channel(false);
-        let mut lanes = JoinSet::new();
-        for number in 0..LOAD_CONNECTIONS {
-            let connection = Arc::new(Connection {
-                number,
-                service: (number % 2 == 0).then(|| service.clone()),
-                members: addresses.ready.clone(),
-                current: Mutex::default(),
-            });
-            for lane in 0..LOAD_LANES {
-                lanes.spawn(write(connection.clone(), lane, stopped.clone()));
-            }
-        }
-        Ok(Self { started: Instant::now(), stop, lanes, _addresses: addresses })
+        let telling = tokio::spawn(tell(input, members, stopped));
+        let hearing = tokio::spawn(hear(output));
+        let started = Instant::now();
+        Ok(Self { started, stop, writers, telling, hearing, _addresses: addresses })
     }
 
     /// Ends the load and gathers what the clients saw.
     ///
     /// # Errors
-    /// A client ended before.
+    /// The clients ended before, or do not end.
     pub async fn stop(mut self) -> Result<Outcome> {
         self.stop.send_replace(true);
         let took = self.started.elapsed();
-        let mut seen = Seen::default();
-        while let Some(lane) = self.lanes.join_next().await {
-            let lane = lane?;
-            seen.acknowledged.extend(lane.acknowledged);
-            seen.unknown.extend(lane.unknown);
-            for (words, times) in lane.refusals {
-                *seen.refusals.entry(words).or_default() += times;
-            }
-        }
-        seen.acknowledged.sort_by_key(|write| write.at);
-        Ok(Outcome { seen, took })
+        self.telling.await??;
+        let hearing = tokio::time::timeout(LOAD_ENDS, self.hearing);
+        let mut ended = hearing.await.context("the clients do not end")???;
+        let status = self.writers.wait().await.context("wait for the clients")?;
+        ensure!(status.success(), "the clients ended with {status}");
+        ended.sort_by_key(|write| write.ended);
+        Ok(Outcome { ended, took })
     }
+}
+
+/// Names the members to the clients, each time they change, until the load is over.
+async fn tell(
+    mut input: ChildStdin,
+    mut members: watch::Receiver<BTreeMap<String, String>>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<()> {
+    while !*stopped.borrow() {
+        let known: Vec<String> = members.borrow_and_update().values().cloned().collect();
+        if !known.is_empty() {
+            let line = format!("{}\n", known.join(","));
+            input.write_all(line.as_bytes()).await.context("tell the clients of the members")?;
+        }
+        tokio::select! {
+            changed = members.changed() => changed.context("the addresses are followed")?,
+            changed = stopped.changed() => changed.context("the load is dropped")?,
+        }
+    }
+    Ok(())
+}
+
+async fn hear(output: ChildStdout) -> Result<Vec<Ended>> {
+    let mut lines = BufReader::new(output).lines();
+    let mut ended = Vec::new();
+    while let Some(line) = lines.next_line().await.context("listen to the clients")? {
+        let write = serde_json::from_str(&line);
+        ended.push(write.with_context(|| format!("what the clients say: {line}"))?);
+    }
+    Ok(ended)
 }
 
 impl Outcome {
@@ -108,20 +142,24 @@ impl Outcome {
     /// # Errors
     /// A write is lost, or the load was less than it should have been.
     pub async fn verify(&self, store: &Store) -> Result<()> {
-        let (count, seconds) = (self.seen.acknowledged.len(), self.took.as_secs_f64());
+        let (count, seconds) = (self.acknowledged().count(), self.took.as_secs_f64());
         let rate = count as f64 / seconds;
         println!(
-            "load: {count} writes acknowledged in {seconds:.1} s ({rate:.0}/s), {} of unknown end, \
-             slowest {:.2} s, longest silence {:.2} s, refusals {:?}",
-            self.seen.unknown.len(),
+            "load: {count} writes acknowledged in {seconds:.1} s ({rate:.0}/s), the slowest in {:.2} s, longest silence \
+             {:.2} s, errors {:?}",
             self.slowest().as_secs_f64(),
             self.longest_silence().as_secs_f64(),
-            self.seen.refusals
+            self.errors()
         );
         let mut found = read_all(store).await?;
-        for write in &self.seen.acknowledged {
+        let mut unknown = BTreeMap::new();
+        for write in &self.ended {
+            let Some(revision) = write.revision else {
+                unknown.insert(&write.key, &write.value);
+                continue;
+            };
             let pair = found.remove(&write.key);
-            let expected = (write.value.clone(), write.revision);
+            let expected = (write.value.clone(), revision);
             ensure!(
                 pair.as_ref() == Some(&expected),
                 "an acknowledged write is lost: {} should be {expected:?} and is {pair:?}",
@@ -130,7 +168,7 @@ impl Outcome {
         }
         for (key, (value, revision)) in found {
             ensure!(
-                self.seen.unknown.get(&key) == Some(&value),
+                unknown.get(&key) == Some(&&value),
                 "{key} at revision {revision} holds {value:?}, which nobody wrote"
             );
         }
@@ -138,29 +176,45 @@ impl Outcome {
         Ok(())
     }
 
+    fn acknowledged(&self) -> impl Iterator<Item = &Ended> {
+        self.ended.iter().filter(|write| write.revision.is_some())
+    }
+
+    /// What was said instead of an acknowledgement, and how often.
+    #[must_use]
+    pub fn errors(&self) -> BTreeMap<&str, usize> {
+        let mut errors = BTreeMap::new();
+        for words in self.ended.iter().filter_map(|write| write.error.as_deref()) {
+            *errors.entry(words).or_default() += 1;
+        }
+        errors
+    }
+
     /// Law: every write was acknowledged at the first attempt, and none was slow.
     ///
     /// # Errors
     /// One was refused or not answered, or took longer than [`LOAD_SLOWEST`].
     pub fn untroubled(&self) -> Result<()> {
-        let refusals = &self.seen.refusals;
-        ensure!(refusals.is_empty(), "clients saw errors: {refusals:?}");
+        let errors = self.errors();
+        ensure!(errors.is_empty(), "clients saw errors: {errors:?}");
         let slowest = self.slowest();
         ensure!(slowest < LOAD_SLOWEST, "a write took {:.2} s", slowest.as_secs_f64());
         Ok(())
     }
 
-    /// How long the slowest of the acknowledged writes took.
+    /// How long the slowest acknowledged write took.
     #[must_use]
     pub fn slowest(&self) -> Duration {
-        self.seen.acknowledged.iter().map(|write| write.took).max().unwrap_or_default()
+        let took = self.acknowledged().map(|write| write.ended.saturating_sub(write.began));
+        Duration::from_nanos(took.max().unwrap_or_default())
     }
 
     /// The longest time during which no write was acknowledged to anybody.
     #[must_use]
     pub fn longest_silence(&self) -> Duration {
-        let times = self.seen.acknowledged.iter().map(|write| write.at);
-        let gaps = times.clone().zip(times.skip(1)).map(|(one, next)| next - one);
+        let times = self.acknowledged().map(|write| write.ended);
+        let next = self.acknowledged().map(|write| write.ended).skip(1);
+        let gaps = times.zip(next).map(|(one, next)| Duration::from_nanos(next - one));
         gaps.max().unwrap_or(self.took)
     }
 }
@@ -188,88 +242,4 @@ async fn read_all(store: &Store) -> Result<BTreeMap<String, (String, i64)>> {
         let Some(last) = page.kvs.last().filter(|_| page.more) else { return Ok(found) };
         request.key = [&last.key[..], &[0]].concat().into();
     }
-}
-
-/// One client's connection: to the Service, or to one ready member after the other.
-struct Connection {
-    number: usize,
-    service: Option<String>,
-    members: watch::Receiver<BTreeMap<String, String>>,
-    /// The connection in use, whereto, and how often it was made anew.
-    current: Mutex<Current>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Current {
-    generation: usize,
-    member: Option<Member>,
-    address: Option<String>,
-}
-
-impl Connection {
-    /// The connection in use, or a new one in place of that of this generation, which has failed.
-    async fn get(&self, failed: Option<usize>) -> (usize, Option<Member>) {
-        let mut current = self.current.lock().await;
-        let useless = current.member.is_none() || failed == Some(current.generation);
-        if useless || self.is_stopping(&current) {
-            current.generation += 1;
-            current.address = self.address(current.generation);
-            current.member = match &current.address {
-                Some(address) => Member::connect(address).await.ok(),
-                None => None,
-            };
-        }
-        (current.generation, current.member.clone())
-    }
-
-    /// A client that knows all members leaves one that says it stops, as stock clients do.
-    fn is_stopping(&self, current: &Current) -> bool {
-        let members = self.members.borrow();
-        let ready = |address: &String| members.values().any(|ready| ready == address);
-        let left = current.address.as_ref().is_some_and(|address| !ready(address));
-        self.service.is_none() && !members.is_empty() && left
-    }
-
-    fn address(&self, generation: usize) -> Option<String> {
-        if self.service.is_some() {
-            return self.service.clone();
-        }
-        let members = self.members.borrow();
-        let chosen = (self.number + generation) % members.len().max(1);
-        members.values().nth(chosen).cloned()
-    }
-}
-
-async fn write(connection: Arc<Connection>, lane: usize, stopped: watch::Receiver<bool>) -> Seen {
-    let mut seen = Seen::default();
-    let mut turns = tokio::time::interval(LOAD_PERIOD);
-    // After an election what was due meanwhile is written at once, as waiting users would.
-    turns.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut failed = None;
-    let mut number = 0_u64;
-    while !*stopped.borrow() {
-        turns.tick().await;
-        let (generation, member) = connection.get(failed.take()).await;
-        let Some(member) = member else {
-            *seen.refusals.entry("no connection".to_owned()).or_default() += 1;
-            continue;
-        };
-        number += 1;
-        let key = format!("{PREFIX}{}/{lane}/{number}", connection.number);
-        let value = format!("{key} of lane {lane}");
-        let asked = Instant::now();
-        match member.put(&key, &value).await {
-            Ok(revision) => {
-                let (at, took) = (Instant::now(), asked.elapsed());
-                seen.acknowledged.push(Acknowledged { key, value, revision, at, took });
-            }
-            Err(status) => {
-                let words = format!("{:?}: {}", status.code(), status.message());
-                *seen.refusals.entry(words).or_default() += 1;
-                seen.unknown.insert(key, value);
-                failed = Some(generation);
-            }
-        }
-    }
-    seen
 }

@@ -1,6 +1,7 @@
 //! The foreign programs that are built from pinned Go modules, into a cache keyed by version.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -93,8 +94,16 @@ pub const HELM: Component = Component {
     variables: &[],
 };
 
+/// A fleet of stock clients, for loads: etcd's Go client in a small program of ours.
+pub const WRITERS: Component = Component {
+    name: "writers",
+    version: "3.7.3",
+    programs: &[Program { file: "writers", package: "." }],
+    variables: &[],
+};
+
 /// Every component, in the order in which a fresh host should build them: small ones that others wait for come first.
-pub const ALL: [Component; 5] = [ETCD, KUBERNETES, COREDNS, BENCHMARK, HELM];
+pub const ALL: [Component; 6] = [ETCD, WRITERS, KUBERNETES, COREDNS, BENCHMARK, HELM];
 
 /// The directory of all caches: `$QUORATE_CACHE`, or `~/.cache/quorate`.
 #[must_use]
@@ -107,10 +116,23 @@ pub fn cache() -> PathBuf {
 }
 
 impl Component {
-    /// Where its programs are, once [`Component::ensure`] has returned.
+    /// Where its programs are, once [`Component::ensure`] has returned. Where the `main` package is ours, its version is not all
+    /// that can change.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
-        cache().join(format!("{}-{}", self.name, self.version))
+        let name = format!("{}-{}", self.name, self.version);
+        let ours = self.programs.iter().any(|program| program.package == ".");
+        cache().join(if ours { format!("{name}-{:016x}", self.digest()) } else { name })
+    }
+
+    /// Of the files that it is built from. A cache that another release of Rust digests otherwise is built once more.
+    fn digest(&self) -> u64 {
+        let mut digest = DefaultHasher::new();
+        for file in ["go.mod", "go.sum", "main.go"] {
+            let path = source(self.name).join(file);
+            fs::read(&path).expect("the repository holds what it builds").hash(&mut digest);
+        }
+        digest.finish()
     }
 
     /// The path of one of its programs.

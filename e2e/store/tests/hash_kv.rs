@@ -1,12 +1,16 @@
-//! One random history against ours and against etcd: the same answers, the same HashKV after every few steps.
+//! Random histories against ours and against etcd: the same answers, the same HashKV after every few steps and around
+//! every compaction.
 
 #![allow(clippy::unwrap_used, reason = "a test says that it failed by a panic")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_e2e_store::cluster::{Cluster, Server};
+use quorate_e2e_store::member::Member;
 use quorate_e2e_store::session::{Session, channel};
-use quorate_proto::etcdserverpb::{HashKvRequest, maintenance_client::MaintenanceClient};
+use quorate_proto::etcdserverpb::{
+    CompactionRequest, HashKvRequest, kv_client::KvClient, maintenance_client::MaintenanceClient,
+};
 use quorate_sim::judge::{
     Compare, CompareTarget, Delete, Outcome, Put, Range, Relation, Request, Response, Selector,
     Sort, Txn,
@@ -14,6 +18,7 @@ use quorate_sim::judge::{
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+use tonic::Status;
 
 /// Requests of one history.
 const STEPS: usize = 700;
@@ -178,7 +183,8 @@ async fn equal_histories_have_equal_answers_and_hashes() {
 }
 
 /// Compares HashKV at some revision. Left out is what etcd itself does not answer by the history alone: a revision that it
-/// compacted to (it then answers from a cache), and one without a key (how far it compacted then shows).
+/// compacted to (it answers by whether it has finished; the other test waits for that), and one without a key (how far it
+/// compacted then shows).
 async fn compare_hashes(
     dice: &mut Dice,
     sessions: &mut [Session; 2],
@@ -187,23 +193,111 @@ async fn compare_hashes(
 ) -> bool {
     let back = dice.rng.random_range(0..8);
     let revision = (dice.revision - back).max(1);
-    let keys = Selector { start: vec![0], end: vec![0] };
-    let count = Range { keys, revision, count_only: true, ..Range::default() };
-    let counted = sessions[0].perform(&Request::Range(count)).await;
-    let alive = matches!(
-        counted,
-        Outcome::Answered { response: Response::Range { count, .. }, .. } if count > 0
-    );
-    if !alive || compacted_to.contains(&revision) {
+    if !has_keys(&mut sessions[0], revision).await || compacted_to.contains(&revision) {
         return false;
     }
     let mut answers = Vec::new();
     for url in urls {
-        let mut maintenance = MaintenanceClient::new(channel(url));
-        let answer = maintenance.hash_kv(HashKvRequest { revision }).await.unwrap().into_inner();
-        answers.push((answer.hash, answer.compact_revision, answer.hash_revision));
+        answers.push(hash_kv(url, revision).await.unwrap());
     }
     // etcd says -1 for "never compacted" only in its own words; both answers must use the same.
     assert_eq!(answers[0], answers[1], "HashKV at {revision}, the store at {}", dice.revision);
     true
+}
+
+/// Whether there is a key at a revision that can still be read.
+async fn has_keys(session: &mut Session, revision: i64) -> bool {
+    let keys = Selector { start: vec![0], end: vec![0] };
+    let count = Range { keys, revision, count_only: true, ..Range::default() };
+    let counted = session.perform(&Request::Range(count)).await;
+    matches!(
+        counted,
+        Outcome::Answered { response: Response::Range { count, .. }, .. } if count > 0
+    )
+}
+
+/// What HashKV answers but for the header: the hash, the compacted revision, the revision.
+type Hashed = (u32, i64, i64);
+
+async fn hash_kv(url: &str, revision: i64) -> Result<Hashed, Status> {
+    let mut maintenance = MaintenanceClient::new(channel(url));
+    let answer = maintenance.hash_kv(HashKvRequest { revision }).await?.into_inner();
+    Ok((answer.hash, answer.compact_revision, answer.hash_revision))
+}
+
+/// Compactions of the second test: more than the ten whose hashes are kept.
+const COMPACTIONS: usize = 13;
+
+/// Requests before each of them.
+const STEPS_BETWEEN: usize = 30;
+
+/// Performs writes and reads, no compactions, on both sides.
+async fn go_on(dice: &mut Dice, sessions: &mut [Session; 2]) {
+    for _ in 0..STEPS_BETWEEN {
+        let request = match dice.request() {
+            Request::Compact(_) => continue,
+            request => request,
+        };
+        let one = sessions[0].perform(&request).await;
+        assert_eq!(one, sessions[1].perform(&request).await, "answers to {request:?}");
+        if let Outcome::Answered { revision, .. } = one {
+            dice.revision = dice.revision.max(revision);
+        }
+    }
+}
+
+#[tokio::test]
+async fn compaction_to_a_revision_leaves_its_hash_as_it_was() {
+    let mut ours = Cluster::start(Server::Quorate, 3, &[]).unwrap();
+    let mut etcd = Cluster::start(Server::Etcd, 1, &[]).unwrap();
+    let urls: Vec<String> = ours.members.iter().map(Member::client_url).collect();
+    let etcd_url = etcd.members[0].client_url();
+    let mut sessions =
+        [Session::new(&urls[..1], 0), Session::new(std::slice::from_ref(&etcd_url), 0)];
+    let mut dice = Dice { rng: StdRng::seed_from_u64(41), revision: 1, next_lease: 1 };
+    let mut kept: BTreeMap<i64, Hashed> = BTreeMap::new();
+    while kept.len() < COMPACTIONS {
+        go_on(&mut dice, &mut sessions).await;
+        let last = kept.last_key_value().map_or(0, |(revision, _)| *revision);
+        let revision = dice.revision - dice.rng.random_range(0..6);
+        if revision <= last || !has_keys(&mut sessions[0], revision).await {
+            continue;
+        }
+        ours.wait_level().unwrap();
+        let before = hash_kv(&etcd_url, revision).await.unwrap();
+        for url in &urls {
+            assert_eq!(hash_kv(url, revision).await.unwrap(), before, "before, at {revision}");
+        }
+        // etcd answers a physical one when it has finished, hash and all; ours must not need that.
+        for (url, physical) in [(&etcd_url, true), (&urls[0], false)] {
+            let compact = CompactionRequest { revision, physical };
+            KvClient::new(channel(url)).compact(compact).await.unwrap();
+        }
+        kept.insert(revision, before);
+        // Not level: a member that has not compacted yet must give the same answer as one that has.
+        for (revision, before) in kept.iter().rev().take(10) {
+            assert_eq!(hash_kv(&etcd_url, *revision).await.unwrap(), *before, "etcd's own");
+            for url in &urls {
+                assert_eq!(hash_kv(url, *revision).await.unwrap(), *before, "after, at {revision}");
+            }
+        }
+    }
+    ours.wait_level().unwrap();
+    let forgotten = *kept.iter().rev().nth(10).unwrap().0;
+    for url in urls.iter().chain([&etcd_url]) {
+        let refused = hash_kv(url, forgotten).await.unwrap_err();
+        assert!(refused.message().contains("has been compacted"), "{refused:?}");
+    }
+    // It is a member's memory: after a start the answer is that of a store compacted there, as etcd's.
+    let (last, before) = kept.last_key_value().unwrap();
+    for member in [&mut ours.members[1], &mut etcd.members[0]] {
+        // etcd ends by the signal, ours with a code of its own.
+        member.terminate().unwrap();
+        member.start().unwrap();
+        member.wait_ready().unwrap();
+    }
+    let again = hash_kv(&urls[1], *last).await.unwrap();
+    assert_eq!(again, hash_kv(&etcd_url, *last).await.unwrap());
+    assert!(again.0 != before.0 && again.1 == *last, "the compaction shows: {again:?}, {before:?}");
+    assert_eq!(hash_kv(&urls[0], *last).await.unwrap(), *before, "who did not stop remembers");
 }

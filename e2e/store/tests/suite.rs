@@ -6,7 +6,7 @@ use quorate_e2e_store::{binary, suite};
 use quorate_kubernetes::Progress;
 
 /// Leaves of the suite that must pass; what is left out is in `suite/left-out.txt`. It only grows.
-const PASSED_MIN: usize = 129;
+const PASSED_MIN: usize = 130;
 
 #[test]
 fn etcds_own_suite_passes() {

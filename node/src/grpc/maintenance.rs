@@ -1,6 +1,6 @@
 //! The service `etcdserverpb.Maintenance`: what an administrator asks one member.
 
-use quorate_machine::{Alarm, AlarmAction, Command, MemberId, Outcome};
+use quorate_machine::{Alarm, AlarmAction, Command, KeyValueHash, MemberId, Outcome};
 use quorate_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
     DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
@@ -112,16 +112,12 @@ impl Api {
     /// HashKV: equal on all members at one revision, and to etcd's for the same history.
     ///
     /// # Errors
-    /// A revision that cannot be read.
+    /// A revision that cannot be read, or too many readers.
     pub async fn hash_kv(self, request: HashKvRequest) -> Result<HashKvResponse, Status> {
-        let (hash, compact_revision, hash_revision) =
-            self.handle().hash_kv(request.revision).await.map_err(status::rejected)?;
-        Ok(HashKvResponse {
-            header: Some(self.current_header()),
-            hash,
-            compact_revision,
-            hash_revision,
-        })
+        let hashed = self.handle().hash_kv(request.revision).await.map_err(EtcdError::from)?;
+        let KeyValueHash { hash, compact_revision, hash_revision } = hashed;
+        let header = Some(self.current_header());
+        Ok(HashKvResponse { header, hash, compact_revision, hash_revision })
     }
 
     /// MoveLeader, asked of the leader.

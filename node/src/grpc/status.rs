@@ -7,7 +7,7 @@ use quorate_machine::Rejected;
 use quorate_replica::ChangeRefusal;
 use tonic::{Code, Status};
 
-use crate::handle::{ProposeError, ReadError};
+use crate::handle::{HashError, ProposeError, ReadError};
 
 /// Declares the errors, the table and the lookup together, so that none of them can lack a row.
 macro_rules! errors {
@@ -221,6 +221,15 @@ impl From<ProposeError> for EtcdError {
             ProposeError::TooManyRequests => Self::TooManyRequests,
             ProposeError::Change(refusal) => refusal.into(),
             ProposeError::Stopping => Self::Stopped,
+        }
+    }
+}
+
+impl From<HashError> for EtcdError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Rejected(rejected) => rejected.into(),
+            HashError::TooManyReaders => Self::TooManyRequests,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Hashes over the data: HashKV as etcd computes it, and Hash over everything.
+//! Hashes over the data: HashKV as etcd computes it, at once or in steps, and Hash over everything.
 //!
 //! Sources: `server/storage/mvcc/hash.go`, `mvcc/kvstore.go` (hashByRev), `mvcc/key_index.go` (keep). etcd walks what its
 //! disk happens to hold; this asks which rows *count*, so that the result never shows how far this member's physical
@@ -10,17 +10,19 @@
 //! newest versions of the keys that existed at the compacted revision count, as in an etcd that has finished compacting
 //! (but for a tombstone exactly there, which no member need keep).
 //!
-//! Two things of etcd's are not repeated. Asked for the revision of one of its last ten compactions, it answers with the hash
-//! that it took while compacting, under the compacted revision before that one. And where one transaction deleted a key and
-//! put it again, compacting at exactly that revision loses etcd the put; here the put stays, and counts.
+//! What HashKV answers for the revision of one of the last compactions is in `compaction_hashes.rs`.
+//!
+//! One thing of etcd's is not repeated: where one transaction deleted a key and put it again, compacting at exactly that
+//! revision loses etcd the put; here the put stays, and counts.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use crate::{
-    KeyRange, ReadFault, ReadPoint, Rejected, Revision, RowView, State, View,
-    limits::HASH_CHUNK_ROWS, range::RangeError,
+    Compacted, KeyRange, ReadFault, ReadPoint, Rejected, Revision, State, View,
+    limits::{HASH_CHUNK_BYTES, HASH_CHUNK_ROWS},
+    range::RangeError,
 };
 
 /// Continues a CRC32C (Castagnoli) over more bytes; starts from 0.
@@ -57,15 +59,110 @@ pub fn hash_kv<V: View + ?Sized>(
     if revision > 0 && revision < point.compacted {
         return Err(Rejected::Compacted.into());
     }
-    let hash_revision = if revision <= 0 { point.revision } else { revision };
-    let mut hash = append(0, BUCKET);
-    hash = hash_compacted(view, hash_revision, point.compacted, hash, append)?;
-    let from = Revision { main: point.compacted.saturating_add(1), sub: 0 };
-    view.rows(from, Revision::end_of(hash_revision), &mut |row| {
-        hash = append_row(hash, row, append);
-        ControlFlow::Continue(())
+    let revision = if revision <= 0 { point.revision } else { revision };
+    let mut walk = HashWalk::new(Compacted { previous: point.compacted, revision }, append);
+    loop {
+        if let Some(hash) = walk.step(view)? {
+            return Ok(hash);
+        }
+    }
+}
+
+/// HashKV in steps, for a caller that lets others run in between. Between two steps later writes may come, and physical
+/// compaction may go on up to the compacted revision that the hash is taken under, no further.
+#[derive(Clone, Debug)]
+pub struct HashWalk {
+    append: Crc32cAppend,
+    hash: u32,
+    /// The hash is that of `revision` under the compacted revision `previous`.
+    of: Compacted,
+    /// At or below the compacted revision the newest versions at this revision count; none until it was looked up.
+    kept_at: Option<Revision>,
+    /// The next row.
+    from: Revision,
+}
+
+/// A row of a step.
+struct HashedRow {
+    revision: Revision,
+    tombstone: bool,
+    /// Whose newest version is asked for; empty above the compacted revision, where every row counts.
+    key: Bytes,
+    kv: Bytes,
+}
+
+impl HashWalk {
+    /// The walk that gives HashKV at `of.revision` as of a store that is compacted at `of.previous`.
+    #[must_use]
+    pub fn new(of: Compacted, append: Crc32cAppend) -> Self {
+        Self { append, hash: append(0, BUCKET), of, kept_at: None, from: Revision::default() }
+    }
+
+    /// What the hash is of.
+    #[must_use]
+    pub fn of(&self) -> Compacted {
+        self.of
+    }
+
+    /// Goes on by at most [`HASH_CHUNK_ROWS`] rows or about [`HASH_CHUNK_BYTES`]; the hash if those were the last.
+    ///
+    /// # Errors
+    /// A failed read.
+    pub fn step<V: View + ?Sized>(&mut self, view: &V) -> Result<Option<KeyValueHash>, ReadFault> {
+        let kept_at = match self.kept_at {
+            Some(kept_at) => kept_at,
+            None => *self.kept_at.insert(kept_at(view, self.of)?),
+        };
+        // Looking keys up while rows are being visited could wait for a lock that the visit holds, so by the chunk.
+        let (rows, more) = self.chunk(view)?;
+        for row in &rows {
+            if row.revision.main <= self.of.previous {
+                let kept = view.lookup(&row.key, kept_at)?;
+                if kept.is_none_or(|version| version.modified != row.revision) {
+                    continue;
+                }
+            }
+            let (key, length) = revision_key(row.revision, row.tombstone);
+            self.hash = (self.append)((self.append)(self.hash, &key[..length]), &row.kv);
+        }
+        if let Some(last) = rows.last() {
+            self.from = Revision { main: last.revision.main, sub: last.revision.sub + 1 };
+        }
+        Ok((!more).then_some(KeyValueHash {
+            hash: self.hash,
+            compact_revision: self.of.previous,
+            hash_revision: self.of.revision,
+        }))
+    }
+
+    /// The next rows that may count, and whether there may be more.
+    fn chunk<V: View + ?Sized>(&self, view: &V) -> Result<(Vec<HashedRow>, bool), ReadFault> {
+        let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+        view.rows(self.from, Revision::end_of(self.of.revision), &mut |row| {
+            let compacted = row.revision.main <= self.of.previous;
+            if compacted && row.tombstone {
+                return ControlFlow::Continue(());
+            }
+            let key = if compacted { Bytes::copy_from_slice(row.key) } else { Bytes::new() };
+            let (revision, tombstone, kv) = (row.revision, row.tombstone, row.kv.clone());
+            bytes += kv.len();
+            rows.push(HashedRow { revision, tombstone, key, kv });
+            more = rows.len() >= HASH_CHUNK_ROWS || bytes >= HASH_CHUNK_BYTES;
+            if more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok((rows, more))
+    }
+}
+
+/// The revision whose newest versions count at or below the compacted one.
+fn kept_at<V: View + ?Sized>(view: &V, of: Compacted) -> Result<Revision, ReadFault> {
+    let hashed = Revision::end_of(of.revision);
+    let mut any = false;
+    view.scan(&KeyRange::From(Bytes::new()), hashed, &mut |_, _| {
+        any = true;
+        ControlFlow::Break(())
     })?;
-    Ok(KeyValueHash { hash, compact_revision: point.compacted, hash_revision })
+    Ok(if any { hashed } else { Revision::end_of(of.previous) })
 }
 
 /// Hash: CRC32C over all rows that count, and over alarms, leases and members. As in etcd, the applied index and the term
@@ -82,55 +179,6 @@ pub fn hash_all<V: View + ?Sized>(
     let mut tables = Vec::new();
     state.encode_tables(&mut tables);
     Ok(append(hash, &tables))
-}
-
-/// The rows at or below the compacted revision: those that a key's newest version at the hashed revision stands in.
-fn hash_compacted<V: View + ?Sized>(
-    view: &V,
-    hash_revision: i64,
-    compacted: i64,
-    mut hash: u32,
-    append: Crc32cAppend,
-) -> Result<u32, ReadFault> {
-    let mut any = false;
-    view.scan(&KeyRange::From(Bytes::new()), Revision::end_of(hash_revision), &mut |_, _| {
-        any = true;
-        ControlFlow::Break(())
-    })?;
-    let kept_at = Revision::end_of(if any { hash_revision } else { compacted });
-    let mut from = Revision::default();
-    loop {
-        // Looking keys up while rows are being visited could wait for a lock that the visit holds, so by the chunk.
-        let mut chunk: Vec<(Revision, Bytes, Bytes)> = Vec::new();
-        view.rows(from, Revision::end_of(compacted), &mut |row| {
-            if !row.tombstone {
-                chunk.push((row.revision, Bytes::copy_from_slice(row.key), row.kv.clone()));
-            }
-            if chunk.len() < HASH_CHUNK_ROWS {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })?;
-        for (revision, key, kv) in &chunk {
-            let kept = view.lookup(key, kept_at)?;
-            if kept.is_some_and(|version| version.modified == *revision) {
-                let row = RowView { revision: *revision, tombstone: false, key, kv };
-                hash = append_row(hash, &row, append);
-            }
-        }
-        match chunk.last() {
-            Some((last, _, _)) if chunk.len() == HASH_CHUNK_ROWS => {
-                from = Revision { main: last.main, sub: last.sub + 1 };
-            }
-            Some(_) | None => return Ok(hash),
-        }
-    }
-}
-
-fn append_row(hash: u32, row: &RowView<'_>, append: Crc32cAppend) -> u32 {
-    let (key, length) = revision_key(row.revision, row.tombstone);
-    append(append(hash, &key[..length]), row.kv)
 }
 
 /// etcd's row key: both numbers big-endian with `_` between, 17 bytes; a tombstone has a `t` behind them.

@@ -19,7 +19,8 @@
 //!
 //! Reads do not pass through apply. [`range()`], [`RangeCursor`], [`read_txn`] and [`hash_kv`] are functions of any [`View`]
 //! and a [`ReadPoint`]; callers run them on their own tasks, at a revision that they pinned, without a lock: later writes are
-//! later revisions.
+//! later revisions. [`CompactionHashes`] stands beside the machine, not in it: a member's memory of what HashKV answered
+//! before the last compactions.
 //!
 //! # What this room does not know
 //!
@@ -61,6 +62,7 @@
 
 mod codec;
 mod command;
+mod compaction_hashes;
 mod digest;
 mod hash;
 mod ids;
@@ -88,7 +90,8 @@ mod scripts;
 
 pub use codec::{request_id, stamp};
 pub use command::*;
-pub use hash::{Crc32cAppend, KeyValueHash, hash_all, hash_kv};
+pub use compaction_hashes::{Compacted, CompactionHash, CompactionHashes};
+pub use hash::{Crc32cAppend, HashWalk, KeyValueHash, hash_all, hash_kv};
 pub use ids::*;
 pub use key_value::KeyValue;
 pub use leases::Leases;

@@ -8,8 +8,16 @@ pub const TXN_DEPTH_MAX: usize = 128;
 /// result.
 pub const SCAN_CHUNK_KEYS: usize = 1000;
 
-/// Rows looked up at once while the hash walks compacted history.
+/// Rows held at once while the hash walks them, and so what one of its steps does: under two milliseconds (measured with a
+/// million keys: 0.4 µs a row, 1.8 µs if its key is looked up).
 pub const HASH_CHUNK_ROWS: usize = 1000;
+
+/// Bytes of the rows held at once by the hash; the last may be larger than that alone.
+pub const HASH_CHUNK_BYTES: usize = 1 << 20;
+
+/// Compactions whose hash is kept or still to be taken (etcd: hashStorageMaxSize). A comparison of members finds a
+/// revision that all of them know as long as none is more compactions behind.
+pub const COMPACTION_HASHES_MAX: usize = 10;
 
 /// Elements that a decoder reserves room for before it has seen them: a damaged count must not take memory.
 pub const RESERVED_ELEMENTS_MAX: usize = 128;

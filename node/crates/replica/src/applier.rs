@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use quorate_consensus::{Configuration, Entry, LogIndex, MemberId, Payload, Term};
-use quorate_machine::{Applied, Event, Fatal, LeaseId, LeaseTime, Machine, Member, Outcome, Store};
+use quorate_machine::{
+    Applied, Compacted, Event, Fatal, LeaseId, LeaseTime, Machine, Member, Outcome, Store,
+};
 
 use crate::{limits::EXPIRED_LEASES_MAX, proposals::Sequence, replica::ApplyReport, watch::Now};
 
@@ -15,6 +17,8 @@ pub struct Batch {
     pub replies: Vec<(Sequence, Applied)>,
     /// Changes, by revision in order; empty revisions are left out.
     pub changes: Vec<Vec<Event>>,
+    /// Compactions, in order: the hash of what was there before each is due.
+    pub compactions: Vec<Compacted>,
 }
 
 /// The data side of one member. Pure but for what its store does.
@@ -92,6 +96,7 @@ impl<S: Store> Applier<S> {
     }
 
     fn apply_entry(&mut self, entry: &Entry, batch: &mut Batch) -> Result<(), Fatal> {
+        let previous = self.machine.compacted();
         let mut applied = match &entry.payload {
             Payload::Empty => {
                 self.machine.apply_empty(entry.index.0);
@@ -111,6 +116,10 @@ impl<S: Store> Applier<S> {
             && !self.machine.members().iter().eq(self.members.iter())
         {
             self.members = Arc::new(self.machine.members().to_vec());
+        }
+        let revision = self.machine.compacted();
+        if revision != previous {
+            batch.compactions.push(Compacted { previous, revision });
         }
         let events = std::mem::take(&mut applied.events);
         if !events.is_empty() {
@@ -184,4 +193,50 @@ pub fn configuration<'a>(members: impl Iterator<Item = &'a Member>) -> Configura
         }
     }
     configuration
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_machine::{
+        ClusterId, Command, Envelope, FeatureLevel, Genesis, ModelStore, Put, RequestId,
+    };
+
+    use super::*;
+
+    fn entry(index: u64, command: Command) -> Entry {
+        let envelope = Envelope {
+            request: RequestId::default(),
+            user: Bytes::new(),
+            auth_revision: 0,
+            feature_level: FeatureLevel(1),
+            clock: LeaseTime(0),
+            command,
+        };
+        let payload = Payload::Command(envelope.encode());
+        Entry { index: LogIndex(index), term: Term(1), payload }
+    }
+
+    #[test]
+    fn a_batch_tells_of_each_compaction_that_was_not_refused() {
+        let genesis = Genesis {
+            cluster: ClusterId(1),
+            members: Vec::new(),
+            feature_level: FeatureLevel(1),
+            index: 1,
+        };
+        let machine = Machine::new(genesis, ModelStore::default());
+        let mut applier = Applier::new(MemberId(1), 1, machine, Term(1));
+        let put = || Command::Put(Put { key: Bytes::from_static(b"k"), ..Put::default() });
+        let compact = |revision| Command::Compact { revision };
+        let commands = [put(), put(), compact(3), compact(2), put(), compact(9), compact(4)];
+        let entries = (2..).zip(commands).map(|(index, command)| entry(index, command)).collect();
+        let batch = applier.apply(entries).unwrap();
+        let told =
+            [Compacted { previous: -1, revision: 3 }, Compacted { previous: 3, revision: 4 }];
+        assert_eq!(batch.compactions, told);
+        assert_eq!(batch.changes.len(), 3);
+        let more = applier.apply(vec![entry(9, put())]).unwrap();
+        assert!(more.compactions.is_empty());
+    }
 }

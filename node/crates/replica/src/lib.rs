@@ -25,8 +25,9 @@
 //! # Invariants
 //!
 //! - **INV-R4**: a request is answered at most once, by the member asked; it has at most one place in the log. A request is
-//!   sent again only after it was refused before acceptance, or its entry was overwritten by a committed one. What may have
-//!   been accepted is left alone: apply answers it or its asker's patience ends.
+//!   sent again only after it was refused before acceptance, or once an entry was committed in its place or in a later term
+//!   than that of the leader it went to. What may have been accepted is left alone until then: apply answers it or its
+//!   asker's patience ends.
 //! - **INV-R1**: what is handed to apply is consecutive, and applied never goes back.
 //! - **INV-W1…W6**: the six laws of watches (module [`watch`]).
 //!

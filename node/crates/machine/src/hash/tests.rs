@@ -164,3 +164,118 @@ fn the_hash_of_everything_covers_leases_and_not_the_applied_index() {
     assert_eq!(hash(&bare), hash(&idle));
     assert_ne!(hash(&bare), hash(&leased));
 }
+
+/// Two compactions of a store whose past has puts, overwrites and deletions on both sides of each.
+fn twice_compacted() -> (Machine<ModelStore>, [KeyValueHash; 2]) {
+    let mut machine = machine(&[
+        put("a", "1"),
+        put("b", "1"),
+        put("a", "2"),
+        delete("b"),
+        put("c", "1"),
+        put("b", "2"),
+        put("b", "3"),
+        put("a", "3"),
+        delete("c"),
+        put("d", "1"),
+    ]);
+    let mut before = Vec::new();
+    for revision in [5, 9] {
+        before.push(hash_at(&machine, revision).unwrap());
+        let index = machine.applied() + 1;
+        let command = Command::Compact { revision };
+        let compact = Envelope {
+            request: RequestId::default(),
+            user: Bytes::new(),
+            auth_revision: 0,
+            feature_level: FeatureLevel(1),
+            clock: LeaseTime(0),
+            command,
+        };
+        machine.apply_envelope(index, &compact).unwrap().result.unwrap();
+    }
+    (machine, before.try_into().unwrap())
+}
+
+/// Walks to the end; `meanwhile` runs between the steps.
+fn walk(
+    of: Compacted,
+    machine: &mut Machine<ModelStore>,
+    mut meanwhile: impl FnMut(&mut Machine<ModelStore>),
+) -> KeyValueHash {
+    let mut walk = HashWalk::new(of, crc32c);
+    loop {
+        let step = walk.step(&machine.store().reader()).unwrap();
+        if let Some(hash) = step {
+            return hash;
+        }
+        meanwhile(machine);
+    }
+}
+
+#[test]
+fn a_hash_under_the_compacted_revision_before_is_the_one_from_before_the_compaction() {
+    let (mut machine, before) = twice_compacted();
+    for (revision, before) in [5, 9].into_iter().zip(before) {
+        let now = hash_at(&machine, revision);
+        assert!(now.is_err() || now.unwrap().hash != before.hash, "the compaction shows");
+    }
+    let first = walk(Compacted { previous: -1, revision: 5 }, &mut machine, |_| {});
+    let second = walk(Compacted { previous: 5, revision: 9 }, &mut machine, |_| {});
+    assert_eq!([first, second], before);
+    assert_eq!((first.compact_revision, first.hash_revision), (-1, 5));
+    assert_eq!((second.compact_revision, second.hash_revision), (5, 9));
+}
+
+#[test]
+fn a_walk_that_comes_after_the_rows_are_gone_would_differ() {
+    let (mut machine, before) = twice_compacted();
+    machine.store_mut().reclaim(usize::MAX);
+    let late = walk(Compacted { previous: 5, revision: 9 }, &mut machine, |_| {});
+    assert_ne!(late.hash, before[1].hash);
+}
+
+#[test]
+fn between_the_steps_of_a_walk_others_write() {
+    let many: Vec<Command> = (0..3 * HASH_CHUNK_ROWS)
+        .map(|number| {
+            let key = Bytes::from(format!("{:05}", number % 1500));
+            Command::Put(Put { key, ..Put::default() })
+        })
+        .collect();
+    let mut machine = machine(&many);
+    let revision = machine.revision();
+    let whole = hash_at(&machine, revision).unwrap();
+    let mut steps = 0;
+    let hash = walk(Compacted { previous: -1, revision }, &mut machine, |machine| {
+        steps += 1;
+        let main = machine.revision() + steps;
+        machine.store_mut().append(crate::Row {
+            revision: Revision { main, sub: 0 },
+            key: Bytes::from_static(b"00007"),
+            kv: crate::EncodedKeyValue(Bytes::from_static(b"later")),
+            created: main,
+            version: 1,
+            tombstone: false,
+        });
+    });
+    assert_eq!(hash, whole);
+    assert_eq!(steps, 3, "as many chunks, and the one that finds no more");
+}
+
+#[test]
+fn a_step_holds_few_rows_or_few_bytes() {
+    let large = "x".repeat(HASH_CHUNK_BYTES / 2);
+    let puts: Vec<Command> = (0..6)
+        .map(|number| {
+            let (key, value) = (Bytes::from(number.to_string()), Bytes::from(large.clone()));
+            Command::Put(Put { key, value, ..Put::default() })
+        })
+        .collect();
+    let mut machine = machine(&puts);
+    let revision = machine.revision();
+    let whole = hash_at(&machine, revision).unwrap();
+    let mut pauses = 0;
+    let hash = walk(Compacted { previous: -1, revision }, &mut machine, |_| pauses += 1);
+    assert_eq!((hash, pauses), (whole, 3));
+}
