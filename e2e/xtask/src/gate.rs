@@ -4,7 +4,7 @@
 //! commit that makes it smaller.
 
 use anyhow::{Result, ensure};
-use quorate_kubernetes::{Progress, leftovers};
+use quorate_kubernetes::{Progress, components, leftovers};
 
 use crate::licences;
 use crate::step::{Step, Work};
@@ -23,6 +23,12 @@ pub(crate) fn check() -> Vec<Step> {
             says: "clippy on every target of the workspace, warnings denied",
             cases_min: 1,
             work: Work::Cargo(&[], LINT),
+        },
+        Step {
+            name: "helm",
+            says: "the program that renders the chart for its tests, built if it is missing",
+            cases_min: 1,
+            work: Work::Call(helm),
         },
         Step {
             name: "unit",
@@ -137,6 +143,11 @@ const BED: &[&str] = &[
 
 const OPERATOR: &[&str] =
     &["--package=quorate-e2e-cluster", "--no-fail-fast", "--", "--test-threads=1", "--nocapture"];
+
+fn helm(progress: &Progress) -> Result<usize> {
+    components::HELM.ensure(progress)?;
+    Ok(1)
+}
 
 fn bed_down(progress: &Progress) -> Result<usize> {
     quorate_kubernetes::down()?;

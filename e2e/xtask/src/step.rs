@@ -151,7 +151,8 @@ fn panics<'a>(lines: &[&'a str]) -> Vec<&'a str> {
     let places = (0..lines.len()).filter(|&at| lines[at].contains("panicked at"));
     let told = places.flat_map(|at| {
         let message = lines[at..].iter().take(PANIC_LINES);
-        message.take_while(|line| !line.is_empty() && !line.starts_with("Stack backtrace")).copied()
+        let is_stack = |line: &str| line.trim().eq_ignore_ascii_case("stack backtrace:");
+        message.take_while(move |line| !line.is_empty() && !is_stack(line)).copied()
     });
     told.take(FAILED_LOG_LINES).collect()
 }
@@ -196,8 +197,11 @@ mod tests {
 
     #[test]
     fn what_panicked_is_found_in_a_long_log() {
-        let log = ["noise", "thread 'a' panicked at x.rs:1:", "left: 1", "right: 2", "", "noise"];
-        assert_eq!(panics(&log), ["thread 'a' panicked at x.rs:1:", "left: 1", "right: 2"]);
+        let said = ["thread 'a' panicked at x.rs:1:", "left: 1", "right: 2"];
+        for end in ["", "stack backtrace:", "Stack backtrace:"] {
+            let log = ["noise", said[0], said[1], said[2], end, "noise"];
+            assert_eq!(panics(&log), said);
+        }
     }
 
     #[test]
