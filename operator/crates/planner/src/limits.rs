@@ -37,6 +37,10 @@ pub const LONG_UNREACHABLE: Duration = Duration::from_secs(60);
 /// (`docs/contract.md`).
 pub const GRACE_SECONDS: i64 = 30;
 
+/// How long a member that was asked to stop still takes connections, in seconds: kube-proxy and the clients of the headless
+/// Service go on sending new ones until every node has heard that its endpoint is going.
+pub const DRAIN_SECONDS: i64 = 3;
+
 /// How often the formation Job tries again before it counts as failed: image pulls and mounts do
 /// not count as failures, so that these are crashes of `prepare form` itself.
 pub const FORMATION_TRIES: i32 = 6;
