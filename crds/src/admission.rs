@@ -78,6 +78,18 @@ fn options_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn an_update_strategy_may_say_one_thing_and_leave_the_rest() {
+    let mut spec = minimal();
+    spec["updateStrategy"] = json!({"paused": true});
+    let strategy = cluster(&spec).spec.update_strategy.expect("given");
+    assert_eq!((strategy.type_, strategy.paused), (None, true));
+    spec["updateStrategy"] = json!({"type": "OnDelete"});
+    validate_cel(&cluster(&spec)).expect("admitted");
+    spec["updateStrategy"] = json!({"type": "Recreate"});
+    assert!(serde_json::from_value::<StoreClusterSpec>(spec).is_err(), "no such way");
+}
+
+#[test]
 fn unknown_fields_do_not_parse() {
     let mut spec = minimal();
     spec["storage"]["sise"] = json!("8Gi");

@@ -35,6 +35,9 @@ pub const ANNOTATION_RETIRED: &str = "quorate.dev/retired";
 /// Annotation of a StoreCluster: what to do with claims of an earlier cluster of its name: `adopt`
 /// or `discard`.
 pub const ANNOTATION_EARLIER_VOLUMES: &str = "quorate.dev/earlier-volumes";
+/// Annotation of a StoreCluster: each new value restarts every member once, one at a time. It counts
+/// as a setting as long as it is there, so that taking it off restarts them too.
+pub const ANNOTATION_RESTART: &str = "quorate.dev/restart";
 /// Finalizer of a StoreCluster: its claims are kept or deleted as `volumeRetention.whenDeleted`
 /// says before it goes.
 pub const FINALIZER: &str = "quorate.dev/volumes";

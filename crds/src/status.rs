@@ -117,6 +117,10 @@ pub struct MemberStatus {
     /// is starting, not down.
     #[serde(default)]
     pub started: bool,
+    /// Memory and report: the version that its pod ran when it was ready last; what may be upgraded
+    /// to, and back to, is judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The last verdict of the server about its data (Empty, Corrupt, Removed, ForeignCluster,
     /// FormatTooNew), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -58,7 +58,9 @@ pub struct StoreClusterSpec {
     )]
     pub replicas: i32,
     /// Version of the server, such as "0.1.0". Names the image unless `image` does. A change
-    /// reaches the templates and restarts nothing; the condition RestartPending names the members.
+    /// restarts the members one at a time, the leader last (see `updateStrategy`). At most one minor
+    /// version at a time and never back across one: anything else is refused in the condition
+    /// Degraded (VersionRefused) and touches no member.
     #[schemars(regex(pattern = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$"), length(max = 64))]
     pub version: String,
     /// Image of the server, in place of the operator's default repository with `version` as tag.
@@ -71,18 +73,20 @@ pub struct StoreClusterSpec {
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// The volume of each member.
     pub storage: Storage,
-    /// CPU and memory of the server container, as in a pod. A change waits for a restart
-    /// (RestartPending).
+    /// CPU and memory of the server container, as in a pod. A change restarts the members one at a
+    /// time (see `updateStrategy`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Where members may run. A change waits for a restart (RestartPending).
+    /// Where members may run. A change restarts the members one at a time (see `updateStrategy`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<Scheduling>,
-    /// Options of the server, under etcd's names. A change waits for a restart (RestartPending).
+    /// Options of the server, under etcd's names. A change restarts the members one at a time (see
+    /// `updateStrategy`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<StoreOptions>,
     /// Environment of the server container. Names that begin with `ETCD_` are refused: they would
-    /// be a second way to set what `options` sets. A change waits for a restart (RestartPending).
+    /// be a second way to set what `options` sets. A change restarts the members one at a time (see
+    /// `updateStrategy`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::ENV_MAX))]
     pub env: Vec<EnvVar>,
@@ -92,6 +96,11 @@ pub struct StoreClusterSpec {
     /// What becomes of the volumes of members that leave and of a cluster that is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_retention: Option<VolumeRetention>,
+    /// How a change of `version`, `image`, `options`, `env`, `resources` or `scheduling` reaches the
+    /// members that run. The annotation quorate.dev/restart of the StoreCluster restarts them without
+    /// such a change, each time that its value is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_strategy: Option<UpdateStrategy>,
     /// The operator changes nothing while this is true; it goes on reporting. A deletion is still
     /// carried out.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -244,6 +253,35 @@ impl ServiceType {
             Self::LoadBalancer => "LoadBalancer",
         }
     }
+}
+
+/// How changed settings reach the members that run.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateStrategy {
+    /// RollingUpdate (the default): members are restarted one at a time, each only when all voters
+    /// have caught up and the one before serves, the leader last, after leadership has been moved
+    /// off it; the first that fails stops the rollout (RolloutFailed), and editing the spec back
+    /// heals it. OnDelete: nobody is restarted; the condition RestartPending names the members, and
+    /// a pod that is deleted comes back with the new settings.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<UpdateType>,
+    /// The rollout stops where it is while this is true: members that were restarted keep the new
+    /// settings, the others the old ones. Everything else goes on, unlike `spec.paused`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub paused: bool,
+}
+
+/// Who restarts members whose settings have changed.
+#[derive(
+    Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq,
+)]
+pub enum UpdateType {
+    /// The operator, one at a time, the leader last.
+    #[default]
+    RollingUpdate,
+    /// Whoever deletes pods.
+    OnDelete,
 }
 
 /// What becomes of volumes that are no longer used.

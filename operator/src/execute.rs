@@ -23,8 +23,10 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    self as meta, DeleteOptions, ObjectMeta, Status,
+};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt as _};
@@ -65,6 +67,15 @@ pub(crate) enum Failure {
         /// What was to be done.
         step: String,
         /// Why nobody answered.
+        detail: String,
+    },
+    /// The disruption budget does not allow an eviction now: somebody else has taken a voter, or one
+    /// is not ready. Happens in good health.
+    #[error("{step}: the disruption budget does not allow it now ({detail})")]
+    Withheld {
+        /// What was to be done.
+        step: String,
+        /// What the API server said.
         detail: String,
     },
     /// The API server refused, or did not answer.
@@ -161,6 +172,7 @@ pub(crate) fn word(action: &Action) -> &'static str {
         Action::CreateJob(_) => "CreateJob",
         Action::DeleteJob(_) => "DeleteJob",
         Action::LabelPod { .. } => "LabelPod",
+        Action::RestartPod { .. } => "RestartPod",
         Action::DeleteStatefulSet(_) => "DeleteStatefulSet",
         Action::DeleteBudget(_) => "DeleteBudget",
         Action::AddLearner { .. } => "AddLearner",
@@ -215,6 +227,8 @@ impl Hands<'_> {
             Action::DeleteClaim(claim) => self.delete::<PersistentVolumeClaim>(&step, claim).await,
             Action::DeleteJob(job) => self.delete::<Job>(&step, job).await,
             Action::DeleteStatefulSet(set) => self.delete::<StatefulSet>(&step, set).await,
+            Action::RestartPod { pod, evict: true, .. } => self.evict(&step, pod).await,
+            Action::RestartPod { pod, evict: false, .. } => self.delete::<Pod>(&step, pod).await,
             Action::DeleteBudget(budget) => self.delete::<PodDisruptionBudget>(&step, budget).await,
             Action::AddLearner { ordinal: _, peer_url } => {
                 let member = self.somebody(&step)?;
@@ -317,6 +331,19 @@ impl Hands<'_> {
         }
     }
 
+    /// Asks the disruption budget for a pod. The object is written here: that of `Api::evict` spells
+    /// `delete_options`, which the API server passes over, and the preconditions with it.
+    async fn evict(&self, step: &str, pod: &Exactly) -> Result<(), Failure> {
+        let (api, params): (Api<Pod>, _) = (self.api(), PostParams::default());
+        let body = eviction(self.namespace, pod);
+        let request = api.create_subresource::<_, Status>("eviction", &pod.name, &params, &body);
+        match within(step, request).await? {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(classify(step, &error)),
+        }
+    }
+
     /// Adds or removes our finalizer. The list is one value to a merge patch, so the patch carries
     /// the resourceVersion that the list was read at: a finalizer of somebody else is never lost.
     async fn set_finalizer(&self, step: &str, uid: &str, present: bool) -> Result<(), Failure> {
@@ -392,7 +419,33 @@ fn classify(step: &str, error: &kube::Error) -> Failure {
     let (step, detail) = (step.to_owned(), words::of_request(error));
     match error {
         kube::Error::Api(status) if status.is_conflict() => Failure::Stale { step, detail },
+        // Of all that is asked here only an eviction is answered so by design; a server that is
+        // overrun answers the same and is met with the same patience.
+        kube::Error::Api(status) if status.code == TOO_MANY_REQUESTS => {
+            Failure::Withheld { step, detail }
+        }
         _ => Failure::Api { step, detail },
+    }
+}
+
+/// HTTP's code for a disruption budget that is used up.
+const TOO_MANY_REQUESTS: u16 = 429;
+
+/// An eviction of this very pod, as `policy/v1` has it.
+fn eviction(namespace: &str, pod: &Exactly) -> Eviction {
+    Eviction {
+        metadata: ObjectMeta {
+            name: Some(pod.name.clone()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
+        delete_options: Some(DeleteOptions {
+            preconditions: Some(meta::Preconditions {
+                uid: Some(pod.uid.clone()),
+                resource_version: Some(pod.resource_version.clone()),
+            }),
+            ..DeleteOptions::default()
+        }),
     }
 }
 
@@ -557,6 +610,34 @@ mod tests {
         assert!(!still_planned(&remove, &plan(&[&other])), "another member of that ordinal");
         assert!(still_planned(&promote, &plan(&[&remove, &promote])));
         assert!(!still_planned(&promote, &plan(&[&remove])));
+    }
+
+    #[test]
+    fn an_eviction_is_of_one_very_pod_and_of_the_stable_version() {
+        let written = serde_json::to_value(eviction("prod", &exactly("demo-1-0"))).unwrap();
+        let expected = serde_json::json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": "demo-1-0", "namespace": "prod"},
+            "deleteOptions": {"preconditions": {"uid": "u", "resourceVersion": "1"}},
+        });
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_budget_that_is_used_up_is_told_from_a_failure() {
+        let answer = |code, reason: &str| {
+            kube::Error::Api(Box::new(kube::core::Status {
+                code,
+                reason: reason.to_owned(),
+                ..kube::core::Status::default()
+            }))
+        };
+        let spent = classify("restart", &answer(429, "TooManyRequests"));
+        assert!(matches!(spent, Failure::Withheld { .. }), "{spent}");
+        assert!(spent.to_string().contains("the disruption budget does not allow it now"));
+        let other = classify("restart", &answer(409, "Conflict"));
+        assert!(matches!(other, Failure::Stale { .. }), "{other}");
+        assert!(matches!(classify("restart", &answer(403, "Forbidden")), Failure::Api { .. }));
     }
 
     #[test]

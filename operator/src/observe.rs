@@ -9,7 +9,7 @@
 //! memory of this process: after a restart silence counts from the first look, which can only make
 //! the operator more patient.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,6 +60,8 @@ struct Contact {
     /// another pod's by now, and that pod may serve another cluster.
     native: bool,
     status: StatusResponse,
+    /// Whether a linearizable read through it was answered.
+    reads: bool,
     client: StoreClient,
 }
 
@@ -142,9 +144,17 @@ pub(crate) async fn observe(
     let ask = status.cluster_id.is_some() && children.pods.iter().any(is_member);
     let targets = if ask { targets(&children.pods) } else { Vec::new() };
     let cluster_id = status.cluster_id.as_deref().and_then(parse_hex);
-    let (contacts, errors) = ask_each(&targets, cluster_id, metrics).await;
-    let list =
-        if ask { Some(ask_membership(&contacts, errors.values().next()).await) } else { None };
+    let (mut contacts, errors) = ask_each(&targets, cluster_id, metrics).await;
+    // At once, since without a quorum both wait for their deadline.
+    let (list, readers) = tokio::join!(
+        async {
+            if ask { Some(ask_membership(&contacts, errors.values().next()).await) } else { None }
+        },
+        read_each(&contacts),
+    );
+    for contact in &mut contacts.reached {
+        contact.reads = readers.contains(&contact.id);
+    }
 
     let now = Timestamp::now();
     let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
@@ -237,7 +247,14 @@ async fn ask_each(
             Ok((client, status)) => {
                 let header = status.header.unwrap_or_default();
                 let (id, native) = (header.member_id, Some(header.cluster_id) == cluster_id);
-                contacts.reached.push(Contact { ordinal, id, native, status, client });
+                contacts.reached.push(Contact {
+                    ordinal,
+                    id,
+                    native,
+                    status,
+                    reads: false,
+                    client,
+                });
             }
             Err(error) => {
                 errors.insert(ordinal, error);
@@ -245,6 +262,14 @@ async fn ask_each(
         }
     }
     (contacts, errors)
+}
+
+/// Who answers linearizable reads, of the voters of our cluster.
+async fn read_each(contacts: &Contacts) -> BTreeSet<u64> {
+    let voters = contacts.reached.iter().filter(|it| it.native && !it.status.is_learner);
+    let reads = voters
+        .map(|contact| async move { contact.client.read().await.is_ok().then_some(contact.id) });
+    join_all(reads).await.into_iter().flatten().collect()
 }
 
 /// What is said of a member that could not even be asked.
@@ -343,7 +368,7 @@ impl Silence {
         };
         let mut views = BTreeMap::new();
         for contact in contacts.reached.iter().filter(|contact| contact.native) {
-            views.insert(contact.id, MemberView::Answered(answer(&contact.status)));
+            views.insert(contact.id, MemberView::Answered(answer(contact)));
         }
         let mut silent = BTreeMap::new();
         for id in listed.iter().chain(remembered.keys()) {
@@ -360,13 +385,15 @@ impl Silence {
     }
 }
 
-fn answer(status: &StatusResponse) -> MemberAnswer {
+fn answer(contact: &Contact) -> MemberAnswer {
+    let status = &contact.status;
     MemberAnswer {
         leader: (status.leader != 0).then_some(status.leader),
         term: status.raft_term,
         raft_index: status.raft_index,
         applied_index: status.raft_applied_index,
         learner: status.is_learner,
+        reads: contact.reads,
         errors: status.errors.clone(),
     }
 }
@@ -458,7 +485,8 @@ mod tests {
     fn contact(ordinal: i32, id: u64, leader: u64, native: bool, is_learner: bool) -> Contact {
         let status = StatusResponse { leader, is_learner, ..StatusResponse::default() };
         let address = Address::new("127.0.0.1".parse().unwrap(), 1000 + ordinal as u16);
-        Contact { ordinal, id, native, status, client: StoreClient::unconnected(address) }
+        let client = StoreClient::unconnected(address);
+        Contact { ordinal, id, native, status, reads: !is_learner, client }
     }
 
     #[tokio::test]

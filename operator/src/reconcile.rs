@@ -194,6 +194,10 @@ async fn conclude(
             tracing::info!(%failure, "a member refuses for now");
             ("refused", look_again)
         }
+        Err(failure @ Failure::Withheld { .. }) => {
+            tracing::info!(%failure, "the budget lets nobody go for now");
+            ("withheld", look_again)
+        }
         Err(failure @ (Failure::Silent { .. } | Failure::Api { .. })) => {
             let failed = shared.backoffs.failed(key, rand::random(), Instant::now());
             tracing::warn!(%failure, retry_in = ?failed.delay, "a step failed");

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
+use quorate_proto::etcdserverpb::kv_client::KvClient;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MoveLeaderRequest, StatusRequest, StatusResponse,
+    MoveLeaderRequest, RangeRequest, StatusRequest, StatusResponse,
 };
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -173,6 +174,15 @@ impl StoreClient {
     pub(crate) async fn status(&self) -> Result<StatusResponse, AskError> {
         let mut client = MaintenanceClient::new(self.channel.clone());
         self.ask("Status", limits::MEMBER_READ_TIMEOUT, client.status(StatusRequest {})).await
+    }
+
+    /// A linearizable read of one key that nobody has to have: an answer proves that the member has
+    /// applied everything that was committed when it was asked. Learners refuse.
+    pub(crate) async fn read(&self) -> Result<(), AskError> {
+        let mut client = KvClient::new(self.channel.clone());
+        let request =
+            RangeRequest { key: vec![0].into(), count_only: true, ..RangeRequest::default() };
+        self.ask("Range", limits::MEMBER_READ_TIMEOUT, client.range(request)).await.map(|_| ())
     }
 
     /// The membership, linearizable: an answer proves that a quorum confirmed it.

@@ -142,6 +142,37 @@ pub fn one_stop_at_a_time(requests: &[Request]) -> Result<usize> {
     Ok(stops.len())
 }
 
+/// Pods that the operator evicted or deleted, in order.
+#[must_use]
+pub fn restarts(requests: &[Request]) -> Vec<&Request> {
+    let taken = |request: &&Request| {
+        let evicted = request.resource == "pods/eviction" && request.succeeded();
+        request.is_operators() && evicted || request.deleted("pods")
+    };
+    requests.iter().filter(taken).collect()
+}
+
+/// Law: the operator takes one pod at a time. Between two of them the kubelet has said that the first
+/// is gone. Returns the members whose pods it took, in order.
+///
+/// # Errors
+/// The law is broken; the message names both pods.
+pub fn one_restart_at_a_time(requests: &[Request]) -> Result<Vec<String>> {
+    let taken = restarts(requests);
+    for pair in taken.windows(2) {
+        let (first, second) = (pair[0], pair[1]);
+        let gone = requests.iter().any(|request| {
+            let last = request.resource == "pods" && request.verb == "delete";
+            let of_it = request.name == first.name && request.user.starts_with(KUBELETS);
+            last && of_it && (first.began..second.began).contains(&request.began)
+        });
+        ensure!(gone, "{} was taken before {} was gone", second.name, first.name);
+    }
+    let member =
+        |request: &&Request| request.name.strip_suffix("-0").unwrap_or(&request.name).to_owned();
+    Ok(taken.iter().map(member).collect())
+}
+
 /// Law: the operator neither deletes nor evicts a pod.
 ///
 /// # Errors
@@ -192,6 +223,20 @@ mod tests {
         let bound = request(0, "system:kube-scheduler", "create", "pods/binding", "db-4-0");
         let asked_only = [bound, stop(1, "db-4"), asked, stop(3, "db-3")];
         assert!(one_stop_at_a_time(&asked_only).is_err());
+    }
+
+    #[test]
+    fn two_restarts_at_once_are_found() {
+        let evict = |second, name| request(second, OPERATOR_USER, "create", "pods/eviction", name);
+        let gone = |second, name| request(second, "system:node:n1", "delete", "pods", name);
+        let mut refused = evict(2, "db-2-0");
+        refused.code = 429;
+        let good = [evict(1, "db-1-0"), refused, gone(3, "db-1-0"), evict(4, "db-0-0")];
+        assert_eq!(one_restart_at_a_time(&good).unwrap(), ["db-1", "db-0"]);
+        let bad = [evict(1, "db-1-0"), evict(2, "db-0-0"), gone(3, "db-1-0")];
+        assert!(one_restart_at_a_time(&bad).is_err());
+        let by_hand = request(1, "kubernetes-admin", "delete", "pods", "db-1-0");
+        assert!(restarts(&[by_hand]).is_empty());
     }
 
     #[test]

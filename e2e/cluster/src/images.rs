@@ -17,6 +17,14 @@ pub const REGISTRY: &str = "quorate.local";
 /// The tag of both images: the version that manifests ask for.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The version after [`VERSION`], as a patch release counts.
+#[must_use]
+pub fn next_version() -> String {
+    let (minor, patch) = VERSION.rsplit_once('.').expect("a version has three numbers");
+    let patch: u32 = patch.parse().expect("the workspace is at a release");
+    format!("{minor}.{}", patch + 1)
+}
+
 /// Stands in for a distroless base: the loader, and the libraries that both programs need.
 const BASE: &str = "quorate.local/base:1";
 
@@ -51,10 +59,21 @@ impl Images {
         let operator = Program::Operator.build(progress)?;
         progress.say("building their images");
         images::build_base(BASE, &[&store, &operator])?;
+        stage(Program::Store, &store)?;
+        stage(Program::Operator, &operator)?;
         Ok(Self {
-            store: image(Program::Store, &store)?,
-            operator: image(Program::Operator, &operator)?,
+            store: image(Program::Store, VERSION)?,
+            operator: image(Program::Operator, VERSION)?,
         })
+    }
+
+    /// The server once more, under the tag of the version after this one: what a patch release is to
+    /// Kubernetes.
+    ///
+    /// # Errors
+    /// buildah refuses.
+    pub fn next_store(&self) -> Result<Built> {
+        image(Program::Store, &next_version())
     }
 
     /// Both.
@@ -70,18 +89,27 @@ pub fn repository(program: Program) -> String {
     format!("{REGISTRY}/{}", program.package())
 }
 
-fn image(program: Program, file: &Path) -> Result<Built> {
-    let context = components::cache().join("images/context").join(program.package());
-    let root = context.join("rootfs");
+/// Lays out what goes into a program's image: the program, without its line tables.
+fn stage(program: Program, file: &Path) -> Result<()> {
+    let root = context(program).join("rootfs");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("clear {}", root.display()))?;
     }
     fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
-    let staged = root.join(program.package());
     // Line tables would be most of the image, and every node would unpack them; names of functions stay.
     let mut strip = Command::new("strip");
-    command::output(strip.arg("--strip-debug").arg("-o").arg(&staged).arg(file))?;
-    let name = format!("{}:{VERSION}", repository(program));
+    let staged = root.join(program.package());
+    command::output(strip.arg("--strip-debug").arg("-o").arg(&staged).arg(file)).map(drop)
+}
+
+fn context(program: Program) -> PathBuf {
+    components::cache().join("images/context").join(program.package())
+}
+
+/// An image of what was staged.
+fn image(program: Program, version: &str) -> Result<Built> {
+    let context = context(program);
+    let name = format!("{}:{version}", repository(program));
     let containerfile = program.containerfile();
     let arguments = [("BASE", BASE)];
     let archive = images::build(&Image {
@@ -90,7 +118,8 @@ fn image(program: Program, file: &Path) -> Result<Built> {
         context: &context,
         arguments: &arguments,
     })?;
-    Ok(Built { name, archive, digest: digest(&staged)? })
+    let digest = digest(&context.join("rootfs").join(program.package()))?;
+    Ok(Built { name, archive, digest })
 }
 
 /// Tells one build from another; nothing more is asked of it.

@@ -69,6 +69,7 @@ impl Installation {
         for image in images.all() {
             bed.import_image(&image.archive)?;
         }
+        bed.import_image(&images.next_store()?.archive)?;
         for node in bed.nodes() {
             // A test of drains that was killed half-way has left them closed.
             bed.kubectl_output(&["uncordon", &node.name()])?;

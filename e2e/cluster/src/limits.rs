@@ -12,6 +12,10 @@ pub const FORMED: Duration = Duration::from_secs(180);
 /// One member joins in about 7 s and leaves in 3 s; the longest change here is of four members.
 pub const SCALED: Duration = Duration::from_secs(180);
 
+/// Three members are restarted in turn, each in at most the time of [`HEALED`]'s usual ten seconds
+/// and the wait for a name that DNS has denied; this is for compilers beside them.
+pub const ROLLED: Duration = Duration::from_secs(300);
+
 /// A pod that was deleted is back and ready within 10 s: 1 s to stop, 5 s of denied names, an
 /// election.
 pub const HEALED: Duration = Duration::from_secs(120);
@@ -62,6 +66,9 @@ pub const LOAD_PERIOD: Duration = Duration::from_millis(200);
 
 /// The writes a second, over the whole of a run, that a test of faults under load must have seen.
 pub const LOAD_RATE_MIN: f64 = 500.0;
+
+/// The slowest write of a rollout under load: a handover of leadership, and nothing that is worse.
+pub const LOAD_SLOWEST: Duration = Duration::from_secs(2);
 
 /// Keys that the check after a load reads at once.
 pub const PAGE: i64 = 2_000;

@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 
 use crate::addresses::Addresses;
 use crate::limits::{
-    LOAD_CONNECTIONS, LOAD_ENDS, LOAD_LANES, LOAD_PERIOD, LOAD_RATE_MIN, PAGE, REQUEST,
+    LOAD_CONNECTIONS, LOAD_ENDS, LOAD_LANES, LOAD_PERIOD, LOAD_RATE_MIN, LOAD_SLOWEST, PAGE,
+    REQUEST,
 };
 use crate::store::Store;
 use crate::wait::until;
@@ -187,6 +188,18 @@ impl Outcome {
             *errors.entry(words).or_default() += 1;
         }
         errors
+    }
+
+    /// Law: every write was acknowledged at the first attempt, and none was slow.
+    ///
+    /// # Errors
+    /// One was refused or not answered, or took longer than [`LOAD_SLOWEST`].
+    pub fn untroubled(&self) -> Result<()> {
+        let errors = self.errors();
+        ensure!(errors.is_empty(), "clients saw errors: {errors:?}");
+        let slowest = self.slowest();
+        ensure!(slowest < LOAD_SLOWEST, "a write took {:.2} s", slowest.as_secs_f64());
+        Ok(())
     }
 
     /// How long the slowest acknowledged write took.

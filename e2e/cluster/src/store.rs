@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, S
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use quorate_crds::names::ANNOTATION_VERSION;
 use quorate_crds::{StoreCluster, StoreClusterStatus};
 use quorate_kubernetes::{Process, command};
 use quorate_proto::etcdserverpb;
@@ -16,7 +17,7 @@ use crate::audit::Audit;
 use crate::fixture::Turn;
 use crate::images::VERSION;
 use crate::installation::{self, words};
-use crate::limits::{FORMED, HEALED, NAMESPACE_GONE, SCALED, TOLD};
+use crate::limits::{FORMED, HEALED, NAMESPACE_GONE, ROLLED, SCALED, TOLD};
 use crate::member::Member;
 use crate::wait::until;
 
@@ -153,6 +154,24 @@ impl Store {
             Err(format!("{:?} ready, {}", status.ready, said(&status, "Progressing")))
         })
         .await
+    }
+
+    /// Waits until every one of so many members is ready on a pod of this version, and all is settled.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn rolled(&self, replicas: i32, version: &str) -> Result<StoreClusterStatus> {
+        until(&format!("{replicas} members of version {version}"), ROLLED, async || {
+            let pods = self.pods().await.map_err(|error| format!("{error:#}"))?;
+            let old: Vec<String> = pods
+                .iter()
+                .filter(|pod| !is_ready(pod) || version_of(pod) != Some(version))
+                .map(ResourceExt::name_any)
+                .collect();
+            if old.is_empty() { Ok(()) } else { Err(format!("{} are not", old.join(", "))) }
+        })
+        .await?;
+        self.settled(replicas).await
     }
 
     /// Waits until a condition has a status and a reason, and returns its message.
@@ -429,6 +448,13 @@ pub fn is_ready(pod: &Pod) -> bool {
     let ready =
         conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// The version that a member's pod says it runs.
+#[must_use]
+pub fn version_of(pod: &Pod) -> Option<&str> {
+    let annotations = pod.metadata.annotations.as_ref()?;
+    annotations.get(ANNOTATION_VERSION).map(String::as_str)
 }
 
 /// Kills a process of the bed, as kill -9 does.

@@ -157,6 +157,26 @@ impl Testimony {
         Ok(())
     }
 
+    /// Law: nobody led when the operator took its pod.
+    ///
+    /// # Errors
+    /// Somebody did, or nobody was seen before.
+    pub fn nobody_led_when_restarted(&self, restarts: &[&Request]) -> Result<()> {
+        for restart in restarts {
+            let before = self.samples.iter().rfind(|sample| sample.at <= restart.began);
+            let before =
+                before.with_context(|| format!("nothing seen before {}", restart.began))?;
+            let leader = before.seats.get(&before.leader).map(|seat| format!("{}-0", seat.name));
+            ensure!(
+                leader.as_deref() != Some(restart.name.as_str()),
+                "{} led when it was taken at {}",
+                restart.name,
+                restart.began
+            );
+        }
+        Ok(())
+    }
+
     /// Law: a claim is deleted only after its member was listed for the last time.
     ///
     /// # Errors
@@ -356,6 +376,26 @@ mod tests {
         let mut foreign = seen(0, &[1], 1);
         foreign.clusters.insert(8);
         assert!(run(&[foreign]).one_cluster().is_err());
+    }
+
+    #[test]
+    fn a_leader_that_is_restarted_is_found() {
+        let restart = |name: &str| Request {
+            began: Timestamp::from_second(1).unwrap(),
+            at: Timestamp::from_second(1).unwrap(),
+            verb: "create".to_owned(),
+            user: crate::installation::OPERATOR_USER.to_owned(),
+            resource: "pods/eviction".to_owned(),
+            name: name.to_owned(),
+            code: 201,
+        };
+        let mut sample = seen(0, &[1, 2], 2);
+        for (id, seat) in &mut sample.seats {
+            seat.name = format!("db-{id}");
+        }
+        let run = Testimony { samples: vec![sample] };
+        run.nobody_led_when_restarted(&[&restart("db-1-0")]).unwrap();
+        assert!(run.nobody_led_when_restarted(&[&restart("db-2-0")]).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails, and so do its functions")]
 
+mod bad_image;
 mod children_restored;
 mod create_and_scale;
 mod drain_node;
@@ -13,3 +14,4 @@ mod operator_killed;
 mod pods_deleted;
 mod seed_wiped;
 mod settings_changed;
+mod upgrade;

@@ -1,13 +1,17 @@
-//! Fear: a changed setting restarts the cluster at noon, or is forgotten.
+//! Fear: a changed setting restarts the cluster at noon although I restart it myself, or is forgotten.
 
+use quorate_e2e_cluster::audit::no_pod_is_taken;
 use quorate_e2e_cluster::fixture::turn;
 use quorate_e2e_cluster::store::Store;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waits_for_a_restart_and_says_for_whose() {
+async fn on_delete_it_waits_for_a_restart_and_says_for_whose() {
     let turn = turn().await.unwrap();
-    let store = Store::formed(&turn, "fear-settings", 3).await.unwrap();
+    let store = Store::namespace(&turn, "fear-settings").await.unwrap();
+    let strategy = json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}});
+    store.create(strategy).await.unwrap();
+    store.settled(3).await.unwrap();
     let before = store.pods().await.unwrap();
 
     let change = json!({"spec": {
@@ -37,4 +41,5 @@ async fn waits_for_a_restart_and_says_for_whose() {
         store.settled(3).await.unwrap();
     }
     store.told("RestartPending", "False", "UpToDate").await.unwrap();
+    no_pod_is_taken(&store.audit.requests().unwrap()).unwrap();
 }

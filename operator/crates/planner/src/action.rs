@@ -114,6 +114,16 @@ pub enum Action {
         /// Labels to set; others stay.
         labels: BTreeMap<String, String>,
     },
+    /// Stop the pod of a member, so that its set brings it back with the wanted settings.
+    RestartPod {
+        /// The pod.
+        pod: Exactly,
+        /// Ordinal of the member.
+        ordinal: i32,
+        /// Whether the disruption budget is asked (the Eviction API), as a drain asks it; otherwise
+        /// the pod is deleted. An eviction that the budget does not allow is tried again later.
+        evict: bool,
+    },
     /// Delete a StatefulSet that belongs to no member (propagation Background: the pod goes with
     /// it).
     DeleteStatefulSet(Exactly),
@@ -161,7 +171,7 @@ impl Action {
     #[must_use]
     pub fn is_disruptive(&self) -> bool {
         match self {
-            Self::MoveLeader { .. } | Self::RemoveMember { .. } => true,
+            Self::MoveLeader { .. } | Self::RemoveMember { .. } | Self::RestartPod { .. } => true,
             Self::AddFinalizer { .. }
             | Self::RemoveFinalizer { .. }
             | Self::CreateClaim(_)
@@ -185,6 +195,7 @@ impl Action {
         match self {
             Self::MoveLeader { .. }
             | Self::RemoveMember { .. }
+            | Self::RestartPod { .. }
             | Self::DeleteClaim(_)
             | Self::DeleteStatefulSet(_)
             | Self::AddLearner { .. }
@@ -221,6 +232,9 @@ impl fmt::Display for Action {
             Self::LabelPod { pod, labels } => {
                 write!(f, "label pod {}", pod.name)?;
                 labels.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
+            }
+            Self::RestartPod { pod, evict, ordinal: _ } => {
+                write!(f, "restart pod {} ({})", pod.name, if *evict { "evict" } else { "delete" })
             }
             Self::DeleteStatefulSet(set) => write!(f, "delete set {}", set.name),
             Self::DeleteBudget(budget) => write!(f, "delete budget {}", budget.name),

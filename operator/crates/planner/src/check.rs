@@ -7,9 +7,10 @@ use crate::action::{Action, Exactly, Object};
 use crate::desired::Desired;
 use crate::drift::drifted;
 use crate::naming::parse_hex;
+use crate::objects::pod::settings_digest;
 use crate::observed::{Membership, Observed, StoreMember};
 use crate::plan::Plan;
-use crate::world::quorum;
+use crate::world::{is_ready, quorum};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::serde_json;
 use quorate_crds::{MemberRole, MemberStatus, RetentionPolicy, StoreClusterStatus, names};
@@ -176,6 +177,7 @@ impl Case<'_> {
             }
             Action::DeleteClaim(claim) => self.may_delete_claim(claim),
             Action::DeleteStatefulSet(set) => self.may_delete_set(set),
+            Action::RestartPod { pod, ordinal, .. } => self.may_restart(pod, *ordinal),
             Action::RemoveMember { id, voter, .. } => self.may_remove(*id, *voter),
             Action::MoveLeader { from, to, .. } => {
                 let voters = self.listed().unwrap_or_default();
@@ -189,16 +191,7 @@ impl Case<'_> {
                 }
                 Ok(())
             }
-            Action::Promote { id, .. } => {
-                let listed = self.listed().unwrap_or_default();
-                let learner = listed.iter().any(|member| member.id == *id && member.learner);
-                let voters = listed.iter().filter(|member| !member.learner).count() + 1;
-                let reachable = self.reachable(|member| !member.learner) + 1;
-                if !learner || self.observed.answer(*id).is_none() || reachable < quorum(voters) {
-                    return refuse("INV-O1", "a promotion must leave a quorum of reachable voters");
-                }
-                Ok(())
-            }
+            Action::Promote { id, .. } => self.may_promote(*id),
             Action::AddLearner { peer_url, .. } => match self.listed() {
                 Some(listed)
                     if !listed.iter().any(|m| m.learner || m.peer_urls.contains(peer_url)) =>
@@ -238,6 +231,17 @@ impl Case<'_> {
         listed.iter().filter(|m| which(m) && self.observed.answer(m.id).is_some()).count()
     }
 
+    fn may_promote(&self, id: u64) -> Result<(), Violation> {
+        let listed = self.listed().unwrap_or_default();
+        let learner = listed.iter().any(|member| member.id == id && member.learner);
+        let voters = listed.iter().filter(|member| !member.learner).count() + 1;
+        let reachable = self.reachable(|member| !member.learner) + 1;
+        if !learner || self.observed.answer(id).is_none() || reachable < quorum(voters) {
+            return refuse("INV-O1", "a promotion must leave a quorum of reachable voters");
+        }
+        Ok(())
+    }
+
     fn may_remove(&self, id: u64, voter: bool) -> Result<(), Violation> {
         let Some(listed) = self.listed() else {
             return refuse("INV-O1", "a member is removed only on a confirmed list");
@@ -263,6 +267,56 @@ impl Case<'_> {
         }
         if voter && self.observed.answer(id).is_some_and(|answer| answer.leader == Some(id)) {
             return refuse("INV-O1", "leadership must be moved off a voter before it is removed");
+        }
+        Ok(())
+    }
+
+    /// A pod is stopped only for its settings, and only where the others carry on without it.
+    fn may_restart(&self, pod: &Exactly, ordinal: i32) -> Result<(), Violation> {
+        let (observed, desired) = (self.observed, self.desired);
+        let member = self.member(ordinal).filter(|member| match member.role {
+            MemberRole::Learner | MemberRole::Voter => true,
+            MemberRole::Pending | MemberRole::Removed => false,
+        });
+        let id = member.and_then(|member| parse_hex(member.id.as_deref()?));
+        let found = observed.pods.iter().find(|found| {
+            found.metadata.uid.as_deref() == Some(pod.uid.as_str())
+                && found.metadata.name.as_deref() == Some(desired.name.pod(ordinal).as_str())
+        });
+        let (Some(id), Some(found)) = (id, found) else {
+            return refuse("INV-O2", format!("{} is not the pod of a member", pod.name));
+        };
+        let annotations = found.metadata.annotations.as_ref();
+        let runs = annotations.and_then(|all| all.get(names::ANNOTATION_SETTINGS));
+        if runs == Some(&settings_digest(desired)) || desired.on_delete || desired.rollout_paused {
+            return refuse("INV-O4", format!("nobody asked for a restart of {}", pod.name));
+        }
+        if desired.hibernated || observed.cluster.deleting {
+            return refuse("INV-O4", "the cluster is being stopped as a whole");
+        }
+        let answers = observed.answer(id);
+        let serves = answers.is_some() || is_ready(found);
+        let Some(listed) = self.listed() else {
+            return if serves {
+                refuse("INV-O1", "without a confirmed list only what does nothing is restarted")
+            } else {
+                Ok(())
+            };
+        };
+        let voters = listed.iter().filter(|entry| !entry.learner).count();
+        let votes = listed.iter().any(|entry| entry.id == id && !entry.learner);
+        if !votes || !serves {
+            return Ok(());
+        }
+        let others = self.reachable(|entry| !entry.learner && entry.id != id);
+        if voters >= 3 && others < quorum(voters) {
+            return refuse("INV-O1", format!("{others} of {voters} voters would be left"));
+        }
+        if others + 1 < voters {
+            return refuse("INV-O2", "a voter is restarted while another is down");
+        }
+        if voters > 1 && answers.is_some_and(|answer| answer.leader == Some(id)) {
+            return refuse("INV-O1", "leadership must be moved off a voter before it is restarted");
         }
         Ok(())
     }

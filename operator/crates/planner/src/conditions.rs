@@ -9,6 +9,9 @@
 //! | | False | NoLeader | a quorum can be reached, but nobody leads it |
 //! | | False | QuorumLost | too few voters can be reached |
 //! | Progressing | True | Forming, JoinerStarting, LearnerCatchingUp, LeadershipMoving, PodStopping, … | what is under way or waits: any [`Reason`] |
+//! | | True | MemberRestarting, DowntimeExpected | a member is being restarted, or comes up after it |
+//! | | True | TemplatePending, NotRecovered, MemberDown | the next restart waits for this |
+//! | | True | RolloutFailed, RolloutPaused, VersionRefused | members keep older settings until a person acts |
 //! | | True | Scaling | another member joins or leaves next |
 //! | | True | MembersStarting | members are on their way to being ready |
 //! | | True | Hibernating | members are being stopped |
@@ -16,11 +19,12 @@
 //! | | False | Reconciled | everything is as wanted |
 //! | | False | Paused, Hibernated, EarlierVolumesFound, InvalidSpec | nothing is done until a person says so |
 //! | Degraded | True | QuorumLost, MemberDown, VolumeLost, MemberRefuses | what the cluster suffers |
-//! | | True | FormationFailed, NameTaken, ForeignCluster, ForeignMember, MemoryUnreadable, InvalidSpec | what a person must put right |
+//! | | True | FormationFailed, NameTaken, ForeignCluster, ForeignMember, MemoryUnreadable, InvalidSpec, VersionRefused | what a person must put right |
+//! | | True | RolloutFailed | a restarted member does not come up; nobody else is restarted |
 //! | | False | AsExpected | nothing is wrong |
 //! | QuorumHealthy | True | QuorumReachable | a quorum of voters answers |
 //! | | False | QuorumLost, Forming, Hibernated, Deleting | it does not |
-//! | RestartPending | True | SettingsChanged | the named members run older settings |
+//! | RestartPending | True | SettingsChanged | the named members run older settings, or come up with the new ones |
 //! | | False | UpToDate | none does |
 //! | ResizePending | True | VolumesSmaller | the named members have smaller volumes than `storage.size` |
 //! | | False | UpToDate | none has |
@@ -107,7 +111,7 @@ struct Facts {
     reachable: usize,
     following: usize,
     leader: Option<u64>,
-    /// No voter has been ready since it was started on purpose.
+    /// No voter has been ready since it was started on purpose, or too few to expect a quorum.
     starting: bool,
 }
 
@@ -128,7 +132,10 @@ impl Facts {
             reachable: ids().filter(|id| world.observed.answer(*id).is_some()).count(),
             following: ids().filter(|id| world.follows(*id).is_some()).count(),
             leader: world.leader(),
-            starting: draft.memory.voters().all(|member| !member.started),
+            // One of two that was restarted takes the quorum with it: that was expected.
+            starting: draft.memory.voters().all(|member| !member.started)
+                || draft.memory.voters().count() < 3
+                    && draft.memory.voters().any(|member| !member.started),
         }
     }
 
@@ -258,20 +265,20 @@ fn progressing(draft: &Draft<'_>, facts: &Facts) -> Finding {
 }
 
 /// What a person must put right comes before what may pass on its own.
-const TROUBLES: [Reason; 5] = [
+const TROUBLES: [Reason; 6] = [
     Reason::MemoryUnreadable,
     Reason::ForeignCluster,
     Reason::ForeignMember,
     Reason::NameTaken,
     Reason::FormationFailed,
+    Reason::VersionRefused,
 ];
 
 fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
     let type_ = ConditionType::Degraded;
     let yes = |reason, message: String| finding(type_, true, reason, message);
-    let trouble =
-        TROUBLES.iter().find_map(|reason| draft.waiting.iter().find(|w| w.reason == *reason));
-    if let Some(waiting) = trouble {
+    let told = |reason: &Reason| draft.waiting.iter().find(|w| w.reason == *reason);
+    if let Some(waiting) = TROUBLES.iter().find_map(told) {
         return yes(waiting.reason.as_str(), waiting.message.clone());
     }
     let world = draft.world;
@@ -298,6 +305,9 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
             ),
         );
     }
+    if let Some(waiting) = told(&Reason::RolloutFailed) {
+        return yes(waiting.reason.as_str(), waiting.message.clone());
+    }
     // That a removed member says Removed until its pod is gone is as it should be.
     let refusing = member_names(draft, |member| {
         member.verdict.is_some() && member.role != MemberRole::Removed
@@ -320,30 +330,33 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
 }
 
 fn restart_pending(draft: &Draft<'_>) -> Finding {
-    let current = settings_digest(draft.world.desired);
+    let type_ = ConditionType::RestartPending;
+    let world = draft.world;
+    let desired = world.desired;
+    let current = settings_digest(desired);
+    let old = world.observed.status.conditions.iter().find(|c| c.type_ == type_.as_str());
+    let held = old.is_some_and(|condition| condition.status == "True") && !desired.hibernated;
     let pending = member_names(draft, |member| {
-        draft.world.pod(member.ordinal).filter(|pod| !is_terminating(&pod.metadata)).is_some_and(
-            |pod| annotation(&pod.metadata, names::ANNOTATION_SETTINGS) != Some(current.as_str()),
-        )
+        let outdated = world.pod(member.ordinal).is_some_and(|pod| {
+            annotation(&pod.metadata, names::ANNOTATION_SETTINGS) != Some(current.as_str())
+        });
+        // Who was restarted last is not forgotten before it is ready.
+        let comes_up = held && !member.started && member.role == MemberRole::Voter;
+        member.role != MemberRole::Removed && (outdated || comes_up)
     });
     if pending.is_empty() {
-        finding(
-            ConditionType::RestartPending,
-            false,
-            "UpToDate",
-            "every member runs the wanted settings",
-        )
-    } else {
-        finding(
-            ConditionType::RestartPending,
-            true,
-            "SettingsChanged",
-            format!(
-                "{pending} run older settings; a pod that is deleted comes back with the new \
-                    ones, one at a time keeps the quorum"
-            ),
-        )
+        return finding(type_, false, "UpToDate", "every member runs the wanted settings");
     }
+    let how = if desired.on_delete {
+        "a pod that is deleted comes back with the new ones, one at a time keeps the quorum"
+    } else if draft.version_refused {
+        "they are not restarted, since the wanted version is refused"
+    } else if desired.rollout_paused {
+        "they are not restarted while spec.updateStrategy.paused is set"
+    } else {
+        "they are restarted one at a time, the leader last"
+    };
+    finding(type_, true, "SettingsChanged", format!("{pending} run older settings; {how}"))
 }
 
 fn resize_pending(draft: &Draft<'_>) -> Finding {

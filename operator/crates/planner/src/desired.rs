@@ -59,6 +59,12 @@ pub struct Desired {
     pub when_scaled: RetentionPolicy,
     /// What becomes of claims when the cluster is deleted.
     pub when_deleted: RetentionPolicy,
+    /// Whether changed settings wait for somebody who deletes pods.
+    pub on_delete: bool,
+    /// Whether the rollout of changed settings stops where it is.
+    pub rollout_paused: bool,
+    /// Value of the annotation that restarts every member, if it is there.
+    pub restart: Option<String>,
     /// Whether to change nothing.
     pub paused: bool,
     /// Whether all members shall be stopped.

@@ -24,6 +24,11 @@ pub(crate) struct Draft<'a> {
     pub(crate) actions: Vec<Action>,
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) events: Vec<Event>,
+    /// The wanted version must not meet what the members run: no template gets it.
+    pub(crate) version_refused: bool,
+    /// The member that this plan restarts, or means to: until it is ready again it is starting, not
+    /// down.
+    pub(crate) restarting: Option<i32>,
 }
 
 impl<'a> Draft<'a> {
@@ -35,6 +40,8 @@ impl<'a> Draft<'a> {
             actions: Vec::new(),
             waiting: Vec::new(),
             events: Vec::new(),
+            version_refused: false,
+            restarting: None,
         }
     }
 

@@ -5,15 +5,16 @@ use crate::action::{Action, Exactly, Expect, Object};
 use crate::desired::{Defaults, Desired};
 use crate::observed::{ClusterFacts, MemberAnswer, MemberView, Membership, Observed, StoreMember};
 use crate::plan::{Plan, plan};
+use k8s_openapi::api::apps::v1::StatefulSetStatus;
 use k8s_openapi::api::batch::v1::JobStatus;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodSpec,
-    PodStatus,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
+    PodCondition, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use quorate_crds::{Storage, StoreCluster, StoreClusterSpec, StoreClusterStatus};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// UID of the StoreCluster of the tests.
@@ -73,12 +74,22 @@ pub(crate) fn fresh() -> Observed {
 pub(crate) struct Stage {
     pub(crate) cluster: StoreCluster,
     pub(crate) observed: Observed,
+    /// Images that no node can pull.
+    pub(crate) bad_images: BTreeSet<String>,
+    /// Whether the controller of the sets looks at none of them.
+    pub(crate) controller_sleeps: bool,
     uids: u64,
 }
 
 impl Stage {
     pub(crate) fn new(replicas: i32) -> Self {
-        Self { cluster: store_cluster(replicas), observed: fresh(), uids: 0 }
+        Self {
+            cluster: store_cluster(replicas),
+            observed: fresh(),
+            bad_images: BTreeSet::new(),
+            controller_sleeps: false,
+            uids: 0,
+        }
     }
 
     /// A stage whose cluster has come to rest with this many members, led by `db-0`.
@@ -182,6 +193,14 @@ impl Stage {
         self.pod(ordinal).status = Some(PodStatus::default());
     }
 
+    /// What a member answers.
+    pub(crate) fn answer(&mut self, ordinal: i32) -> &mut MemberAnswer {
+        match self.observed.members.get_mut(&Self::id(ordinal)) {
+            Some(MemberView::Answered(answer)) => answer,
+            Some(MemberView::Unreachable { .. }) | None => panic!("db-{ordinal} answers"),
+        }
+    }
+
     pub(crate) fn pod(&mut self, ordinal: i32) -> &mut Pod {
         let name = format!("db-{ordinal}-0");
         let pods = &mut self.observed.pods;
@@ -212,6 +231,7 @@ impl Stage {
                     let mut object = object.as_ref().clone();
                     object.metadata.uid = same(&apply.expect);
                     self.identify(&mut object.metadata);
+                    object.metadata.generation = i64::try_from(self.uids).ok();
                     put(&mut self.observed.stateful_sets, object, |o| &o.metadata);
                 }
                 Object::PodDisruptionBudget(object) => {
@@ -256,6 +276,10 @@ impl Stage {
                 let found = pods.iter_mut().find(|p| is(&p.metadata, pod)).expect("there");
                 found.metadata.labels.get_or_insert_default().extend(labels.clone());
             }
+            Action::RestartPod { pod, ordinal, .. } => {
+                self.observed.pods.retain(|p| !is(&p.metadata, pod));
+                self.observed.members.remove(&Self::id(*ordinal));
+            }
             Action::DeleteStatefulSet(set) => {
                 self.observed.stateful_sets.retain(|s| !is(&s.metadata, set));
                 self.observed.pods.retain(|pod| !owned(pod, &set.uid));
@@ -276,6 +300,9 @@ impl Stage {
             Action::Promote { id, .. } => {
                 let found = self.list().iter_mut().find(|member| member.id == *id);
                 found.expect("listed").learner = false;
+                let ordinal = i32::try_from(id - 0x10).expect("ids of the stage");
+                let answer = self.answer(ordinal);
+                (answer.learner, answer.reads) = (false, true);
             }
             Action::MoveLeader { to, .. } => {
                 self.lead(i32::try_from(to - 0x10).expect("ids of the stage"));
@@ -292,6 +319,12 @@ impl Stage {
         if let Some(job) = self.observed.jobs.first().filter(|job| job.status.is_none()).cloned() {
             self.finish_job(&job.metadata.uid.unwrap_or_default());
         }
+        for set in self.observed.stateful_sets.iter_mut().filter(|_set| !self.controller_sleeps) {
+            set.status = Some(StatefulSetStatus {
+                observed_generation: set.metadata.generation,
+                ..StatefulSetStatus::default()
+            });
+        }
         let mut running = Vec::new();
         for set in self.observed.stateful_sets.clone() {
             let spec = set.spec.clone().expect("built");
@@ -301,16 +334,26 @@ impl Stage {
                 self.observed.pods.retain(|pod| !owned(pod, &uid));
                 continue;
             }
-            running.push(name.clone());
+            let image = spec.template.spec.as_ref().and_then(|pod| pod.containers[0].image.clone());
             if !self.observed.pods.iter().any(|pod| pod.metadata.name.as_ref() == Some(&name)) {
                 let template = spec.template;
                 let mut metadata = template.metadata.unwrap_or_default();
-                metadata.name = Some(name);
+                metadata.name = Some(name.clone());
                 metadata.owner_references = Some(vec![controller(&uid)]);
                 self.identify(&mut metadata);
+                metadata.creation_timestamp = Some(Time(self.observed.now));
                 let spec =
                     template.spec.map(|spec| PodSpec { node_name: Some("n1".into()), ..spec });
-                self.observed.pods.push(Pod { metadata, spec, status: Some(ready()) });
+                let pulled = image.is_some_and(|image| !self.bad_images.contains(&image));
+                let status = if pulled { ready() } else { waiting("ImagePullBackOff") };
+                self.observed.pods.push(Pod { metadata, spec, status: Some(status) });
+            }
+            let pods = &self.observed.pods;
+            let pod = pods.iter().find(|pod| pod.metadata.name.as_ref() == Some(&name));
+            if pod.is_some_and(|pod| {
+                crate::world::obstacle(pod).is_none() && pod.metadata.deletion_timestamp.is_none()
+            }) {
+                running.push(name);
             }
         }
         self.start(&running);
@@ -360,6 +403,7 @@ impl Stage {
                     raft_index: 100,
                     applied_index: 100,
                     learner: member.learner,
+                    reads: !member.learner,
                     errors: Vec::new(),
                 };
                 self.observed.members.insert(member.id, MemberView::Answered(answer));
@@ -421,6 +465,21 @@ pub(crate) fn terminated(message: &str) -> ContainerStatus {
             ..ContainerState::default()
         }),
         ..ContainerStatus::default()
+    }
+}
+
+/// A pod whose container does not run, for this reason of the kubelet.
+pub(crate) fn waiting(reason: &str) -> PodStatus {
+    let waiting = ContainerStateWaiting { reason: Some(reason.to_owned()), message: None };
+    let container = ContainerStatus {
+        name: crate::naming::CONTAINER.to_owned(),
+        state: Some(ContainerState { waiting: Some(waiting), ..ContainerState::default() }),
+        ..ContainerStatus::default()
+    };
+    PodStatus {
+        phase: Some("Pending".to_owned()),
+        container_statuses: Some(vec![container]),
+        ..PodStatus::default()
     }
 }
 

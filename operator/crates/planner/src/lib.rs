@@ -12,7 +12,7 @@
 //! # How a plan comes about
 //!
 //! `plan.rs` holds the order: deleted? paused? finalizer? earlier volumes? formed? then the roster,
-//! one membership step, the declarative children. Each concern is one file under `steps/`; each
+//! the versions, one membership step, one restart, the declarative children. Each concern is one file under `steps/`; each
 //! child one pure builder under `objects/`. A step reads the world through `world.rs`, changes the
 //! next memory, and puts objects, actions, reasons and events into a `draft.rs`. `report.rs` and
 //! `conditions.rs` turn the draft into what people see. `check.rs` knows none of that: it reads a
@@ -20,8 +20,9 @@
 //!
 //! # Invariants (architecture §4)
 //!
-//! * **INV-O1** From three voters up, a plan never takes reachable voters below a quorum.
-//!   Hibernation and teardown are the listed exceptions in this version.
+//! * **INV-O1** From three voters up, a plan never takes reachable voters below a quorum; below
+//!   three, a restart that was asked for proceeds with the reason DowntimeExpected. Hibernation and
+//!   teardown are the listed exceptions in this version.
 //! * **INV-O2** At most one disruption, and it is then the only action of its plan; none while
 //!   another voter is unwell.
 //! * **INV-O3** Data of a current member are never deleted. Current means: listed by the store, or
@@ -40,10 +41,12 @@
 //!
 //! # What was left out
 //!
-//! Healing beyond bringing back what was deleted, upgrades and restarts, snapshots and restore,
-//! certificates. A changed version, image, option or resource reaches the templates and is reported
-//! as RestartPending. The order in `plan.rs` has room for them where the design puts them: after
-//! "finish what was started", before the membership steps.
+//! Healing beyond bringing back what was deleted and restarting what runs outdated settings,
+//! snapshots and restore, certificates. The order in `plan.rs` has room for them where the design
+//! puts them: after "finish what was started", before the membership steps. A restart keeps no
+//! memory of its own but one bit: that a member which was restarted on purpose is starting, not down.
+//! Everything else of a rollout is read anew from the pods, so that a spec that is edited in the
+//! middle of one, back or forth, is just another look.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod action;
@@ -64,6 +67,7 @@ pub mod reason;
 mod report;
 mod steps;
 mod validate;
+pub(crate) mod version;
 pub(crate) mod world;
 
 #[cfg(test)]

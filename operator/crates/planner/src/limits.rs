@@ -16,6 +16,18 @@ pub const LOOK_AGAIN_STEADY: Duration = Duration::from_millis(1500);
 /// at which it refuses proposals.
 pub const PROMOTION_GAP: u64 = 5000;
 
+/// How many entries a restarted voter may be behind the leader and still count as recovered. As above
+/// the two indexes are read at different moments. It is less than for a promotion, because the next
+/// member that is restarted takes a vote away; that nothing is missing is proved by the linearizable
+/// read through the member.
+pub const RECOVERY_GAP: u64 = 1000;
+
+/// How long a restarted member may take to be ready, from when its pod was made, before its start
+/// counts as failed: pulling an image and replaying a log take seconds, and five minutes are half of
+/// what the startup probe allows. Nothing is undone then: people are told, and if it does become ready
+/// after all, the rollout goes on.
+pub const RESTART_LIMIT: Duration = Duration::from_secs(300);
+
 /// How long a voter must have been unreachable before a scale-in prefers it to the member of the
 /// highest ordinal. Longer than a restart or a drained pod's move takes, so that a flap never
 /// chooses the victim.
@@ -24,6 +36,10 @@ pub const LONG_UNREACHABLE: Duration = Duration::from_secs(60);
 /// How long a member may take to stop, in seconds: hand over leadership, drain connections, flush
 /// (`docs/contract.md`).
 pub const GRACE_SECONDS: i64 = 30;
+
+/// How long a member that was asked to stop still takes connections, in seconds: kube-proxy and the clients of the headless
+/// Service go on sending new ones until every node has heard that its endpoint is going.
+pub const DRAIN_SECONDS: i64 = 3;
 
 /// How often the formation Job tries again before it counts as failed: image pulls and mounts do
 /// not count as failures, so that these are crashes of `prepare form` itself.

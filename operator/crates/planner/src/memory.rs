@@ -125,6 +125,7 @@ impl Memory {
                 node: None,
                 ready: false,
                 started: false,
+                version: None,
                 verdict: None,
                 since: Time(now),
             },

@@ -108,7 +108,7 @@ pub enum MemberView {
     Answered(MemberAnswer),
 }
 
-/// What `Maintenance.Status` of one member said.
+/// What `Maintenance.Status` of one member said, and whether it reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberAnswer {
     /// Whom it takes for the leader; `None` for etcd's 0.
@@ -121,6 +121,9 @@ pub struct MemberAnswer {
     pub applied_index: u64,
     /// Whether it has no vote.
     pub learner: bool,
+    /// Whether a linearizable read through it was answered: it has applied everything that was
+    /// committed when it was asked.
+    pub reads: bool,
     /// Alarms and errors that it reports.
     pub errors: Vec<String>,
 }

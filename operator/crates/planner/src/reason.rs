@@ -47,6 +47,21 @@ pub enum Reason {
     ClaimTerminating,
     /// The StoreCluster is being deleted.
     Deleting,
+    /// A set's controller has not seen the wanted template yet; a pod would come back with the old one.
+    TemplatePending,
+    /// A member is being restarted, or comes up after a restart.
+    MemberRestarting,
+    /// A voter serves but has not caught up, answers no reads, or reports an alarm.
+    NotRecovered,
+    /// With fewer than three voters a restart interrupts the service.
+    DowntimeExpected,
+    /// A member that was started with the wanted settings does not become well; nobody else is
+    /// restarted.
+    RolloutFailed,
+    /// `spec.updateStrategy.paused` is set and members run older settings.
+    RolloutPaused,
+    /// The wanted version must not meet the versions that members run.
+    VersionRefused,
     /// The memory in status cannot be read.
     MemoryUnreadable,
 }
@@ -66,6 +81,9 @@ impl Reason {
             | Self::ForeignCluster
             | Self::ForeignMember
             | Self::MemoryUnreadable
+            | Self::RolloutFailed
+            | Self::RolloutPaused
+            | Self::VersionRefused
             | Self::VolumeLost => true,
             Self::Forming
             | Self::MembershipUnknown
@@ -78,6 +96,10 @@ impl Reason {
             | Self::LeadershipMoving
             | Self::PodStopping
             | Self::ClaimTerminating
+            | Self::TemplatePending
+            | Self::MemberRestarting
+            | Self::NotRecovered
+            | Self::DowntimeExpected
             | Self::Deleting => false,
         }
     }
@@ -107,6 +129,13 @@ impl Reason {
             Self::VolumeLost => "VolumeLost",
             Self::ClaimTerminating => "ClaimTerminating",
             Self::Deleting => "Deleting",
+            Self::TemplatePending => "TemplatePending",
+            Self::MemberRestarting => "MemberRestarting",
+            Self::NotRecovered => "NotRecovered",
+            Self::DowntimeExpected => "DowntimeExpected",
+            Self::RolloutFailed => "RolloutFailed",
+            Self::RolloutPaused => "RolloutPaused",
+            Self::VersionRefused => "VersionRefused",
             Self::MemoryUnreadable => "MemoryUnreadable",
         }
     }

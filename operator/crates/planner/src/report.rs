@@ -6,9 +6,8 @@ use crate::limits::FOREIGN_TEXT_MAX;
 use crate::memory::member_id;
 use crate::objects::labels::selector_text;
 use crate::plan::Event;
-use crate::world::{World, annotation, is_ready, is_terminating, termination_message};
+use crate::world::{World, annotation, is_ready, is_terminating, verdict};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use k8s_openapi::serde_json::{self, Value};
 use quorate_crds::{MemberRole, MemberStatus, StoreClusterStatus, names};
 
 /// The next status: memory, report, conditions.
@@ -16,6 +15,8 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
     let world = draft.world;
     for member in draft.memory.members.values_mut() {
         look_at_pod(&world, member);
+        // Written before the act: from now on it is starting, and not down, until it is ready again.
+        member.started = member.started && draft.restarting != Some(member.ordinal);
     }
     let findings = findings(draft);
     let observed = world.observed;
@@ -66,25 +67,16 @@ fn look_at_pod(world: &World<'_>, member: &mut MemberStatus) {
     if member.ready {
         member.started = true;
         member.verdict = None;
-    } else if let Some(verdict) = termination_message(pod).and_then(verdict) {
+        if let Some(version) = annotation(&pod.metadata, names::ANNOTATION_VERSION) {
+            member.version = Some(version.to_owned());
+        }
+    } else if let Some(verdict) = verdict(pod) {
         member.verdict = Some(verdict);
     }
 }
 
-/// The class of an exit verdict (`docs/contract.md`); other messages are no verdicts.
-fn verdict(message: &str) -> Option<String> {
-    let value: Value = serde_json::from_str(message).ok()?;
-    let class = value.get("verdict")?.as_str()?;
-    let known = ["Empty", "Corrupt", "Removed", "ForeignCluster", "FormatTooNew"];
-    known.contains(&class).then(|| class.to_owned())
-}
-
 /// The lowest version in the pods of ready members: what clients may count on while an upgrade is under way.
 fn lowest_version(draft: &Draft<'_>) -> Option<String> {
-    let numbers = |version: &str| -> Vec<u64> {
-        let release = version.split('-').next().unwrap_or_default();
-        release.split('.').map(|part| part.parse().unwrap_or(0)).collect()
-    };
     draft
         .memory
         .members
@@ -92,7 +84,7 @@ fn lowest_version(draft: &Draft<'_>) -> Option<String> {
         .filter(|member| member.ready)
         .filter_map(|member| draft.world.pod(member.ordinal))
         .filter_map(|pod| annotation(&pod.metadata, names::ANNOTATION_VERSION))
-        .min_by_key(|version| numbers(version))
+        .min_by_key(|version| crate::version::parse(version))
         .map(str::to_owned)
 }
 
@@ -115,7 +107,7 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
                 events.push(event(false, "Available"));
             }
             ConditionType::Available if turned => {
-                let on_purpose = ["Hibernated", "Deleting"].contains(&finding.reason);
+                let on_purpose = ["Hibernated", "Deleting", "Starting"].contains(&finding.reason);
                 events.push(event(!on_purpose, finding.reason));
             }
             ConditionType::Degraded if finding.holds && !(held && same_reason) => {
@@ -124,6 +116,9 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
             ConditionType::Degraded if turned => events.push(event(false, "Recovered")),
             ConditionType::Progressing if !finding.holds && !same_reason => {
                 events.push(event(finding.reason == "InvalidSpec", finding.reason));
+            }
+            ConditionType::RestartPending if turned && !finding.holds => {
+                events.push(event(false, "RolloutFinished"));
             }
             ConditionType::RestartPending | ConditionType::ResizePending
                 if turned && finding.holds =>

@@ -4,4 +4,5 @@ mod check;
 mod healing;
 mod life;
 mod objects;
+mod rollout;
 mod scaling;

@@ -4,7 +4,7 @@ use crate::desired::{Defaults, Desired, Invalid};
 use crate::naming::ClusterName;
 use crate::quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use quorate_crds::{RetentionPolicy, StoreCluster, StoreClusterSpec, limits};
+use quorate_crds::{RetentionPolicy, StoreCluster, StoreClusterSpec, UpdateType, limits, names};
 
 /// Checks and fills in. CEL has refused most of this at admission; a StoreCluster that was stored
 /// before a rule existed is the reason to look again.
@@ -19,6 +19,8 @@ pub(crate) fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<De
     let scheduling = spec.scheduling.clone().unwrap_or_default();
     let service = spec.service.clone().unwrap_or_default();
     let retention = spec.volume_retention.unwrap_or_default();
+    let update = spec.update_strategy.unwrap_or_default();
+    let annotations = cluster.metadata.annotations.as_ref();
     Ok(Desired {
         image: spec
             .image
@@ -43,6 +45,12 @@ pub(crate) fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<De
         service_labels: service.labels,
         when_scaled: retention.when_scaled.unwrap_or(RetentionPolicy::Delete),
         when_deleted: retention.when_deleted.unwrap_or(RetentionPolicy::Retain),
+        on_delete: match update.type_.unwrap_or_default() {
+            UpdateType::RollingUpdate => false,
+            UpdateType::OnDelete => true,
+        },
+        rollout_paused: update.paused,
+        restart: annotations.and_then(|all| all.get(names::ANNOTATION_RESTART)).cloned(),
         paused: spec.paused,
         hibernated: spec.hibernated,
     })

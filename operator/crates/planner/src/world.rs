@@ -3,13 +3,14 @@
 
 use crate::action::Exactly;
 use crate::desired::Desired;
-use crate::limits::LONG_UNREACHABLE;
+use crate::limits::{LONG_UNREACHABLE, RESTART_LIMIT};
 use crate::objects::labels::Owner;
 use crate::observed::{MemberAnswer, MemberView, Membership, Observed};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::serde_json::{self, Value};
 use quorate_crds::{MemberStatus, names};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -101,6 +102,30 @@ impl<'a> World<'a> {
             .pod(ordinal)
             .is_some_and(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
         pod_stays && self.follows(id).is_some()
+    }
+
+    /// Whether a member surely does nothing, so that stopping its pod takes nothing from anybody: it
+    /// does not answer, the kubelet does not call it ready, and its container does not run, or has
+    /// been silent for so long that it is no flap.
+    pub(crate) fn is_down(&self, id: u64, ordinal: i32) -> bool {
+        let Some(pod) = self.pod(ordinal) else { return true };
+        let silent = self.observed.answer(id).is_none() && !is_ready(pod);
+        silent && (!runs(pod) || self.long_unreachable(id))
+    }
+
+    /// How long ago something was, as the API server's clock has it; nothing for a time to come.
+    pub(crate) fn age(&self, since: &Time) -> Duration {
+        Duration::try_from(self.observed.now.duration_since(since.0)).unwrap_or_default()
+    }
+
+    /// Whether a pod's server has crashed again and again, the last time not long ago: that it runs
+    /// just now proves nothing.
+    pub(crate) fn crashes(&self, pod: &Pod) -> bool {
+        server(pod).is_some_and(|status| {
+            let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            let ended = last.and_then(|ended| ended.finished_at.as_ref());
+            status.restart_count >= 2 && ended.is_some_and(|at| self.age(at) < RESTART_LIMIT)
+        })
     }
 
     /// The roster, if a quorum confirmed it and it is that of the cluster that we formed.
@@ -230,11 +255,34 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
 /// (`docs/contract.md`).
 #[must_use]
 pub(crate) fn termination_message(pod: &Pod) -> Option<&str> {
-    let status = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let container = status.iter().find(|status| status.name == crate::naming::CONTAINER)?;
+    let container = server(pod)?;
     let now = container.state.as_ref().and_then(|state| state.terminated.as_ref());
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     now.or(last)?.message.as_deref().map(str::trim)
+}
+
+/// What the kubelet says of a pod's server container.
+fn server(pod: &Pod) -> Option<&ContainerStatus> {
+    let status = pod.status.as_ref()?.container_statuses.as_ref()?;
+    status.iter().find(|status| status.name == crate::naming::CONTAINER)
+}
+
+/// Whether a pod's server runs, as far as the kubelet knows.
+fn runs(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let state = server(pod).and_then(|status| status.state.as_ref());
+    let stands = state.is_some_and(|state| state.waiting.is_some() || state.terminated.is_some());
+    phase == Some("Running") && !stands
+}
+
+/// The class of a pod's exit verdict, if its server gave one (`docs/contract.md`); other messages are
+/// no verdicts.
+#[must_use]
+pub(crate) fn verdict(pod: &Pod) -> Option<String> {
+    let value: Value = serde_json::from_str(termination_message(pod)?).ok()?;
+    let class = value.get("verdict")?.as_str()?;
+    let known = ["Empty", "Corrupt", "Removed", "ForeignCluster", "FormatTooNew"];
+    known.contains(&class).then(|| class.to_owned())
 }
 
 /// Why a pod does not run yet, in the words of the scheduler or the kubelet.

@@ -24,7 +24,7 @@ const NONROOT: i64 = 65532;
 /// nothing.
 #[must_use]
 pub fn settings_digest(desired: &Desired) -> String {
-    digest(&json!({
+    let mut settings = json!({
         "version": desired.version,
         "image": desired.image,
         "options": desired.options.flags(),
@@ -35,7 +35,12 @@ pub fn settings_digest(desired: &Desired) -> String {
         "nodeSelector": desired.node_selector,
         "tolerations": desired.tolerations,
         "priorityClass": desired.priority_class,
-    }))
+    });
+    // Only where it is: the digests of clusters without it stay what they were.
+    if let Some(restart) = &desired.restart {
+        settings["restart"] = restart.clone().into();
+    }
+    digest(&settings)
 }
 
 /// The pod around one container that works on one claim, under the "restricted" pod security

@@ -2,7 +2,7 @@
 //! depends on membership.
 
 use crate::desired::Desired;
-use crate::limits::STARTUP_PROBES;
+use crate::limits::{DRAIN_SECONDS, STARTUP_PROBES};
 use crate::naming::{CLIENT_PORT, DATA_DIR, PEER_PORT, hex};
 use crate::objects::labels::{Labels, Owner};
 use crate::objects::pod;
@@ -94,6 +94,7 @@ fn container(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Container
         "--initial-cluster-state=existing".to_owned(),
         format!("--join-cluster-id={}", hex(seat.cluster_id)),
         format!("--join-peers=http://{}:{PEER_PORT}", name.peer_domain()),
+        format!("--drain-delay={DRAIN_SECONDS}s"),
     ];
     args.extend(desired.options.flags());
     Container {

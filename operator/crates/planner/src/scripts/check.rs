@@ -110,3 +110,38 @@ fn a_paused_cluster_is_left_alone() {
     let nobody = Exactly { name: "x".into(), uid: String::new(), resource_version: String::new() };
     assert_eq!(law(&stage, &acting(Action::DeleteJob(nobody))), "INV-O4");
 }
+
+#[test]
+fn restarts_that_nobody_asked_for_or_that_cost_too_much_are_refused() {
+    let mut stage = Stage::at_rest(3);
+    let restart = |stage: &mut Stage, ordinal: i32| {
+        let pod = exactly(&stage.pod(ordinal).metadata);
+        acting(Action::RestartPod { pod, ordinal, evict: true })
+    };
+    let plan = restart(&mut stage, 1);
+    assert_eq!(law(&stage, &plan), "INV-O4", "it is up to date");
+    stage.cluster.spec.version = "0.1.1".to_owned();
+    assert!(check(&stage.desired(), &stage.observed, &plan).is_ok());
+    let leader = restart(&mut stage, 0);
+    assert_eq!(law(&stage, &leader), "INV-O1", "it leads");
+    let mut other = plan.clone();
+    if let Some(Action::RestartPod { ordinal, .. }) = other.actions.first_mut() {
+        *ordinal = 2;
+    }
+    assert_eq!(law(&stage, &other), "INV-O2", "the pod is another member's");
+    stage.lose(2);
+    assert_eq!(law(&stage, &plan), "INV-O1", "one of three would be left");
+    let broken = restart(&mut stage, 2);
+    assert!(check(&stage.desired(), &stage.observed, &broken).is_ok(), "it does nothing");
+    stage.observed.membership = crate::observed::Membership::NotAsked;
+    assert_eq!(law(&stage, &plan), "INV-O1", "nobody confirmed the list");
+    assert!(check(&stage.desired(), &stage.observed, &broken).is_ok());
+    stage.cluster.spec.update_strategy =
+        Some(quorate_crds::UpdateStrategy { type_: None, paused: true });
+    assert_eq!(law(&stage, &broken), "INV-O4", "the rollout is paused");
+    let mut five = Stage::at_rest(5);
+    five.cluster.spec.version = "0.1.1".to_owned();
+    five.lose(4);
+    let plan = restart(&mut five, 1);
+    assert_eq!(law(&five, &plan), "INV-O2", "another voter is down");
+}

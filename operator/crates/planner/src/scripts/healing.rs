@@ -4,7 +4,7 @@
 use crate::fixture::{Stage, long_ago, terminated, told};
 use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use quorate_crds::StoreOptions;
+use quorate_crds::{StoreOptions, UpdateStrategy, UpdateType};
 
 #[test]
 fn deleted_children_come_back() {
@@ -58,13 +58,15 @@ fn a_child_that_is_going_away_is_waited_for() {
 }
 
 #[test]
-fn changed_settings_reach_the_templates_restart_nothing_and_name_the_members() {
+fn on_delete_changed_settings_restart_nothing_and_name_the_members() {
     let mut stage = Stage::at_rest(3);
+    stage.cluster.spec.update_strategy =
+        Some(UpdateStrategy { type_: Some(UpdateType::OnDelete), paused: false });
     stage.cluster.spec.options =
         Some(StoreOptions { heartbeat_interval: Some(50), ..StoreOptions::default() });
     let story = stage.rest();
     assert_eq!(story.matches("apply StatefulSet").count(), 3, "{story}");
-    assert!(story.contains("tell RestartPending") && !story.contains("delete"), "{story}");
+    assert!(story.contains("tell RestartPending") && !story.contains("restart pod"), "{story}");
     let (status, reason, message) = stage.condition("RestartPending");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "SettingsChanged"));
     assert!(message.starts_with("db-0, db-1, db-2 run older settings"), "{message}");

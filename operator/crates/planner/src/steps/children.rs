@@ -2,11 +2,14 @@
 //! labels of its pods.
 
 use crate::action::Action;
+use crate::desired::Desired;
 use crate::draft::Draft;
 use crate::objects::{budget, services, stateful_set};
-use crate::world::{exactly, is_terminating, label, quorum};
+use crate::version::parse;
+use crate::world::{annotation, exactly, is_terminating, label, quorum};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use quorate_crds::{MemberRole, MemberStatus, OperationKind};
+use quorate_crds::{MemberRole, MemberStatus, OperationKind, names};
 use std::collections::BTreeMap;
 
 /// Contributes everything that does not disturb anybody.
@@ -35,7 +38,11 @@ fn serve(draft: &mut Draft<'_>, member: &MemberStatus, cluster_id: u64) {
         incarnation: draft.memory.incarnation,
         cluster_id,
     };
-    draft.contribute_stateful_set(stateful_set::member(&world.owner(), world.desired, &seat));
+    if draft.version_refused {
+        hold(draft, &seat);
+    } else {
+        draft.contribute_stateful_set(stateful_set::member(&world.owner(), world.desired, &seat));
+    }
     let Some(pod) = world.pod(member.ordinal).filter(|pod| !is_terminating(&pod.metadata)) else {
         return;
     };
@@ -46,6 +53,37 @@ fn serve(draft: &mut Draft<'_>, member: &MemberStatus, cluster_id: u64) {
         .collect();
     if !wrong.is_empty() {
         draft.act(Action::LabelPod { pod: exactly(&pod.metadata), labels: wrong });
+    }
+}
+
+/// The set of a member while the wanted version is refused. What is there keeps its template and is
+/// only started and stopped; what is not gets the version that another set has.
+fn hold(draft: &mut Draft<'_>, seat: &stateful_set::Seat<'_>) {
+    let world = draft.world;
+    let wanted = stateful_set::member(&world.owner(), world.desired, seat);
+    let found = world.stateful_set(seat.ordinal).filter(|set| world.owns(&set.metadata));
+    let replicas = |set: &StatefulSet| set.spec.as_ref().and_then(|spec| spec.replicas);
+    if let Some(found) = found {
+        if replicas(found) != replicas(&wanted) {
+            let mut kept = wanted;
+            if let (Some(kept), Some(found)) = (kept.spec.as_mut(), found.spec.as_ref()) {
+                kept.template = found.template.clone();
+            }
+            draft.contribute_stateful_set(kept);
+        }
+        return;
+    }
+    let other = world.observed.stateful_sets.iter().filter(|set| world.owns(&set.metadata));
+    let runs = other.filter_map(|set| {
+        let template = &set.spec.as_ref()?.template;
+        let version = annotation(template.metadata.as_ref()?, names::ANNOTATION_VERSION)?;
+        let container = template.spec.as_ref()?.containers.first()?;
+        Some((version.to_owned(), container.image.clone()?))
+    });
+    // Without any set nobody knows which image that would be; the refusal stands in the condition.
+    if let Some((version, image)) = runs.min_by_key(|(version, _image)| parse(version)) {
+        let desired = Desired { version, image, ..world.desired.clone() };
+        draft.contribute_stateful_set(stateful_set::member(&world.owner(), &desired, seat));
     }
 }
 

@@ -1,13 +1,16 @@
 //! What goes wrong, and what people do, between two steps of the operator.
 
-use crate::world::World;
+use crate::laws;
+use crate::world::{self, BAD_IMAGE, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use quorate_crds::{RetentionPolicy, StoreOptions, VolumeRetention, names};
+use quorate_crds::{
+    RetentionPolicy, StoreOptions, UpdateStrategy, UpdateType, VolumeRetention, names,
+};
 use std::collections::BTreeMap;
 
 /// Everything that may happen, counted so that a run in which something never happened can be told.
-pub(crate) const KINDS: [&str; 15] = [
+pub(crate) const KINDS: [&str; 20] = [
     "scale",
     "pod deleted",
     "all pods deleted",
@@ -20,6 +23,11 @@ pub(crate) const KINDS: [&str; 15] = [
     "node drained",
     "node back",
     "settings changed",
+    "version changed",
+    "version refused",
+    "bad image",
+    "restart asked for",
+    "strategy changed",
     "hibernated",
     "paused",
     "deleted and created again",
@@ -34,7 +42,13 @@ impl World {
         let often = self.random.once_in(5);
         let kind = if often { "scale" } else { KINDS[self.random.below(KINDS.len())] };
         // Rare things stay rare, so that worlds also get somewhere.
-        let rare = ["all pods deleted", "hibernated", "paused", "deleted and created again"];
+        let rare = [
+            "version refused",
+            "all pods deleted",
+            "hibernated",
+            "paused",
+            "deleted and created again",
+        ];
         if rare.contains(&kind) && !self.random.once_in(4) {
             return;
         }
@@ -68,6 +82,31 @@ impl World {
                     });
                 }
             }),
+            "version changed" | "version refused" => self.edit_version(kind == "version refused"),
+            "bad image" => self.edit_spec(|world| {
+                if let Some(cluster) = world.cluster.as_mut() {
+                    let good = cluster.spec.image.is_none();
+                    cluster.spec.image = good.then(|| BAD_IMAGE.to_owned());
+                }
+            }),
+            "restart asked for" => self.edit_spec(|world| {
+                let value = world.version.to_string();
+                if let Some(cluster) = world.cluster.as_mut() {
+                    let annotations = cluster.metadata.annotations.get_or_insert_default();
+                    annotations.insert(names::ANNOTATION_RESTART.to_owned(), value);
+                }
+            }),
+            "strategy changed" => self.edit_spec(|world| {
+                let rolling = world.random.once_in(2);
+                let paused = world.random.once_in(3);
+                let type_ =
+                    Some(if rolling { UpdateType::RollingUpdate } else { UpdateType::OnDelete });
+                if let Some(cluster) = world.cluster.as_mut() {
+                    let before = cluster.spec.update_strategy.is_some();
+                    cluster.spec.update_strategy =
+                        (!before).then_some(UpdateStrategy { type_, paused });
+                }
+            }),
             "hibernated" => self.edit_spec(|world| {
                 if let Some(cluster) = world.cluster.as_mut() {
                     cluster.spec.hibernated = !cluster.spec.hibernated;
@@ -81,6 +120,35 @@ impl World {
             "deleted and created again" => self.delete_cluster(),
             _other => false,
         }
+    }
+
+    /// Another version: of what is there, the next minor one, one back, or one that nothing may
+    /// follow.
+    fn edit_version(&mut self, refused: bool) -> bool {
+        let Some(highest) = self.highest_version() else { return false };
+        let minor = laws::minor(&highest);
+        let minor = match self.random.below(6) {
+            _any if refused => minor + 2,
+            0 => minor + 1,
+            1 => minor.saturating_sub(1),
+            _stays => minor,
+        };
+        let patch = self.random.below(10);
+        self.edit_spec(|world| {
+            if let Some(cluster) = world.cluster.as_mut() {
+                cluster.spec.version = format!("0.{minor}.{patch}");
+            }
+        })
+    }
+
+    /// The highest version that a member runs or has run.
+    pub(crate) fn highest_version(&self) -> Option<String> {
+        let remembered = self.status().members.into_iter().filter_map(|member| member.version);
+        let running =
+            self.live.pods.values().filter(|pod| world::is_ready(pod)).filter_map(|pod| {
+                pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_VERSION).cloned()
+            });
+        remembered.chain(running).max_by_key(|version| laws::minor(version))
     }
 
     /// What happens to pods, children, members and nodes.
@@ -150,8 +218,10 @@ impl World {
                 let sets: Vec<String> = self.live.sets.keys().cloned().collect();
                 let Some(name) = self.random.pick(&sets).cloned() else { return false };
                 let which = self.random.below(3);
-                let spec = self.live.sets.get_mut(&name).and_then(|set| set.spec.as_mut());
-                let Some(spec) = spec else { return false };
+                let Some(set) = self.live.sets.get_mut(&name) else { return false };
+                // The generation is that of the spec, whoever edits it.
+                set.metadata.generation = set.metadata.generation.map(|generation| generation + 1);
+                let Some(spec) = set.spec.as_mut() else { return false };
                 match which {
                     0 => spec.replicas = Some(0),
                     1 => spec.service_name = None,
@@ -201,7 +271,7 @@ impl World {
         !here.is_empty()
     }
 
-    fn may_evict(&self, name: &str) -> bool {
+    pub(crate) fn may_evict(&self, name: &str) -> bool {
         let matches = |pod: &k8s_openapi::api::core::v1::Pod,
                        selector: &BTreeMap<String, String>| {
             let labels = pod.metadata.labels.clone().unwrap_or_default();

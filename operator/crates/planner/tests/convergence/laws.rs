@@ -2,9 +2,11 @@
 //! its own.
 
 use crate::store::Disk;
-use crate::world::World;
+use crate::world::{World, is_ready};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::{OperationKind, RetentionPolicy, names};
+use quorate_planner::objects::pod::settings_digest;
 use quorate_planner::{Action, Exactly, Object};
 
 /// Before an object goes in.
@@ -67,6 +69,7 @@ pub(crate) fn before(world: &World, action: &Action) {
             let listed = world.store.entries.iter().any(|e| e.name == set.name && !e.learner);
             assert!(world.deleting || !listed, "INV-O1: the set of a voter is deleted");
         }
+        Action::RestartPod { pod, ordinal, .. } => restarting(world, pod, *ordinal),
         Action::RemoveFinalizer { .. } => {
             assert!(world.deleting && world.live.sets.is_empty(), "the finalizer goes last");
         }
@@ -111,6 +114,55 @@ fn others_are_up(world: &World, id: u64) {
         .iter()
         .find(|e| !e.learner && e.id != id && !world.store.up.contains(&e.id));
     assert!(down.is_none(), "INV-O2: {id:x} is disturbed while {down:?} is down");
+}
+
+/// A restart: only of a pod whose settings are not the wanted ones, only when it will come back with
+/// those, never of a leader that has followers, never beside another voter that is down, and never
+/// over a minor version.
+fn restarting(world: &World, pod: &Exactly, ordinal: i32) {
+    let found = world.live.pods.get(&pod.name);
+    let Some(found) = found.filter(|found| found.metadata.uid.as_ref() == Some(&pod.uid)) else {
+        return;
+    };
+    let desired = world.desired();
+    let wanted = settings_digest(&desired);
+    let settings = |metadata: &ObjectMeta| {
+        metadata.annotations.as_ref().and_then(|all| all.get(names::ANNOTATION_SETTINGS)).cloned()
+    };
+    assert_ne!(settings(&found.metadata).as_ref(), Some(&wanted), "{} is up to date", pod.name);
+    let set = world.controlled.get(&format!("db-{ordinal}")).and_then(|set| set.spec.as_ref());
+    let template = set.and_then(|spec| spec.template.metadata.as_ref());
+    assert_eq!(template.and_then(settings), Some(wanted), "{} comes back as it was", pod.name);
+    let url = desired.name.peer_url(ordinal);
+    let store = &world.store;
+    let Some(entry) = store.entries.iter().find(|entry| entry.peer_url == url) else { return };
+    if entry.learner || !store.up.contains(&entry.id) {
+        return;
+    }
+    others_are_up(world, entry.id);
+    let operation = world.status().operation;
+    assert!(
+        operation.is_none() || !is_ready(found),
+        "{} is restarted although it is ready, in the midst of {operation:?}",
+        pod.name
+    );
+    let voters = store.voters();
+    assert!(voters == 1 || store.leader != Some(entry.id), "{} leads and is restarted", pod.name);
+    let left = store.voters_up_without(Some(entry.id));
+    assert!(voters < 3 || left > voters / 2, "INV-O1: a restart leaves {left} of {voters}");
+    for entry in store.entries.iter().filter(|entry| !entry.learner && store.up.contains(&entry.id))
+    {
+        let other = world.live.pods.get(&format!("{}-0", entry.name));
+        let annotations = other.and_then(|pod| pod.metadata.annotations.as_ref());
+        let runs = annotations.and_then(|all| all.get(names::ANNOTATION_VERSION));
+        let apart = runs.map_or(0, |runs| minor(runs).abs_diff(minor(&desired.version)));
+        assert!(apart <= 1, "{} would meet {runs:?} as {}", pod.name, desired.version);
+    }
+}
+
+pub(crate) fn minor(version: &str) -> u64 {
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse().ok());
+    minor.expect("the test makes versions of three numbers")
 }
 
 fn promoting(world: &World, id: u64) {

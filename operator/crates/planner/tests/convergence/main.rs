@@ -14,7 +14,8 @@ mod world;
 
 use faults::{Counts, KINDS};
 use operator::{ACTS, Outcome};
-use quorate_crds::{MemberRole, Storage, StoreCluster, StoreClusterSpec};
+use quorate_crds::{MemberRole, Storage, StoreCluster, StoreClusterSpec, names};
+use quorate_planner::objects::pod::settings_digest;
 use random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +46,7 @@ fn new_world(seed: u64) -> World {
         finalizer: false,
         version: 0,
         live: Children::default(),
+        controlled: BTreeMap::new(),
         stale: Vec::new(),
         store: Store::default(),
         disks: BTreeMap::new(),
@@ -117,8 +119,12 @@ fn calm(world: &mut World, seed: u64) -> usize {
     world.down_nodes.clear();
     world.crashed.clear();
     world.edit_spec(|world| {
+        let version = world.highest_version();
         if let Some(cluster) = world.cluster.as_mut() {
             cluster.spec.paused = false;
+            cluster.spec.update_strategy = None;
+            cluster.spec.image = None;
+            cluster.spec.version = version.unwrap_or_else(|| cluster.spec.version.clone());
         }
     });
     let mut quiet = 0;
@@ -168,7 +174,15 @@ fn converged(world: &World, seed: u64) {
     assert!(status.leader.is_some() && status.operation.is_none(), "{context}");
     for member in &status.members {
         assert!(world.live.claims.contains_key(&member.claim), "{context}");
+        assert_eq!(member.version.as_deref(), Some(desired.version.as_str()), "{context}");
     }
+    let settings = settings_digest(&desired);
+    for pod in world.live.pods.values() {
+        let annotations = pod.metadata.annotations.clone().unwrap_or_default();
+        assert_eq!(annotations.get(names::ANNOTATION_SETTINGS), Some(&settings), "{context}");
+        assert_ne!(world::image_of(pod), world::BAD_IMAGE, "{context}");
+    }
+    assert_eq!(say("RestartPending"), ("False".to_owned(), "UpToDate".to_owned()), "{context}");
 }
 
 /// One world from its creation to its rest; returns the steps that it took.

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use quorate_planner::{Action, Apply, Exactly, Expect, Object, Plan, Reason, check, plan};
 
 /// What the operator must have done in the midst of faults, or the run showed nothing about it.
-pub(crate) const ACTS: [&str; 10] = [
+pub(crate) const ACTS: [&str; 12] = [
     "add learner",
     "promote",
     "move leader",
@@ -20,6 +20,8 @@ pub(crate) const ACTS: [&str; 10] = [
     "delete set",
     "delete budget",
     "remove finalizer",
+    "restart evict",
+    "restart delete",
 ];
 
 /// How one reconcile ended.
@@ -108,7 +110,11 @@ impl World {
     }
 
     fn count(&mut self, action: &Action) {
-        let line = action.to_string();
+        let line = match action {
+            Action::RestartPod { evict: true, .. } => "restart evict".to_owned(),
+            Action::RestartPod { evict: false, .. } => "restart delete".to_owned(),
+            other => other.to_string(),
+        };
         if let Some(act) = ACTS.into_iter().find(|act| self.faults && line.starts_with(act)) {
             *self.acts.entry(act).or_default() += 1;
         }
@@ -146,6 +152,10 @@ impl World {
                 let mut built = defaulted_set(set);
                 let key = apply.object.name().to_owned();
                 let there = self.live.sets.get(&key).map(|s| s.metadata.clone());
+                let before = self.live.sets.get(&key);
+                built.status = before.and_then(|set| set.status.clone());
+                let generation = before.and_then(|set| set.metadata.generation).unwrap_or(0);
+                built.metadata.generation = Some(generation + 1);
                 self.admit(&mut built.metadata, there, &apply.expect)
                     && self.live.sets.insert(key, built).is_none_or(|_| true)
             }
@@ -229,6 +239,7 @@ impl World {
             Action::CreateJob(_)
             | Action::DeleteJob(_)
             | Action::LabelPod { .. }
+            | Action::RestartPod { .. }
             | Action::DeleteStatefulSet(_)
             | Action::DeleteBudget(_) => self.act_on_children(action),
             Action::AddLearner { .. }
@@ -267,6 +278,14 @@ impl World {
                     found.metadata = metadata;
                 }
                 true
+            }
+            Action::RestartPod { pod, evict, .. } => {
+                let found = self.live.pods.get(&pod.name).map(|p| p.metadata.clone());
+                let allowed = !evict || found.is_none() || self.may_evict(&pod.name);
+                if allowed && matching(found, pod).is_some() {
+                    self.terminate_pod(&pod.name);
+                }
+                allowed
             }
             Action::DeleteStatefulSet(set) => {
                 let found = self.live.sets.get(&set.name).map(|s| s.metadata.clone());

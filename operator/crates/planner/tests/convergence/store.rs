@@ -176,7 +176,7 @@ impl Store {
             for entry in &mut self.entries {
                 if self.up.contains(&entry.id) {
                     let gap = index - entry.applied.min(index);
-                    let stride = if entry.learner { gap / 3 + 1000 } else { gap };
+                    let stride = gap / if entry.learner { 3 } else { 2 } + 1000;
                     entry.applied += gap.min(stride + random.next() % 500);
                 }
             }

@@ -4,11 +4,11 @@
 use crate::faults::Counts;
 use crate::random::Random;
 use crate::store::{Disk, Store};
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod,
-    PodCondition, PodStatus, Service,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    PersistentVolumeClaim, Pod, PodCondition, PodStatus, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) finalizer: bool,
     pub(crate) version: u64,
     pub(crate) live: Children,
+    /// The sets as their controller has seen them: pods are made from these.
+    pub(crate) controlled: Objects<StatefulSet>,
     /// What caches held some moments ago.
     pub(crate) stale: Vec<Children>,
     pub(crate) store: Store,
@@ -60,6 +62,9 @@ pub(crate) struct World {
     pub(crate) traced: bool,
     pub(crate) uids: u64,
 }
+
+/// An image that no node can pull.
+pub(crate) const BAD_IMAGE: &str = "quorate:broken";
 
 pub(crate) fn defaults() -> Defaults {
     Defaults { image_repository: "quorate".to_owned() }
@@ -147,6 +152,9 @@ impl World {
                         raft_index: entry.applied,
                         applied_index: entry.applied,
                         learner: entry.learner,
+                        reads: leader.is_some()
+                            && !entry.learner
+                            && !(self.faults && self.random.once_in(20)),
                         errors: Vec::new(),
                     }),
                 );
@@ -259,7 +267,8 @@ impl World {
 
     fn run_stateful_sets(&mut self) {
         let now = self.now();
-        for set in self.live.sets.clone().into_values() {
+        self.look_at_sets();
+        for set in self.controlled.clone().into_values() {
             let name = format!("{}-0", set.metadata.name.clone().unwrap_or_default());
             let spec = set.spec.expect("built with a spec");
             match self.live.pods.get_mut(&name) {
@@ -278,6 +287,26 @@ impl World {
         }
     }
 
+    /// What the controller of the sets knows of them may be some moments old.
+    fn look_at_sets(&mut self) {
+        let names: Vec<String> = self.live.sets.keys().cloned().collect();
+        self.controlled.retain(|name, _| names.contains(name));
+        for name in names {
+            if self.faults && self.random.once_in(3) {
+                continue;
+            }
+            let mut set = self.live.sets[&name].clone();
+            let seen = set.metadata.generation;
+            if set.status.as_ref().and_then(|status| status.observed_generation) != seen {
+                set.status =
+                    Some(StatefulSetStatus { observed_generation: seen, ..Default::default() });
+                self.stamp(&mut set.metadata);
+                self.live.sets.insert(name.clone(), set.clone());
+            }
+            self.controlled.insert(name, set);
+        }
+    }
+
     fn create_pod(
         &mut self,
         name: &str,
@@ -289,6 +318,7 @@ impl World {
         let mut metadata = metadata.unwrap_or_default();
         metadata.name = Some(name.to_owned());
         metadata.uid = Some(self.uid());
+        metadata.creation_timestamp = Some(Time(self.now()));
         metadata.owner_references = Some(vec![OwnerReference {
             kind: kind.to_owned(),
             uid: owner.to_owned(),
@@ -332,6 +362,12 @@ impl World {
             let claim = claim_of(&pod).and_then(|claim| self.live.claims.get(&claim)).cloned();
             let Some(claim) = claim else { continue };
             match phase(&pod) {
+                "Pending" if image_of(&pod) == BAD_IMAGE => {
+                    let status = self.live.pods.get_mut(&name).and_then(|pod| pod.status.as_mut());
+                    if let Some(status) = status {
+                        status.container_statuses = Some(vec![unpulled()]);
+                    }
+                }
                 "Pending"
                     if claim.metadata.deletion_timestamp.is_none() && !self.random.once_in(4) =>
                 {
@@ -453,6 +489,30 @@ impl World {
 
 pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Whether the kubelet calls a pod ready.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// The image of a pod's server.
+pub(crate) fn image_of(pod: &Pod) -> &str {
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    container.and_then(|container| container.image.as_deref()).unwrap_or_default()
+}
+
+fn unpulled() -> ContainerStatus {
+    let reason = Some("ImagePullBackOff".to_owned());
+    ContainerStatus {
+        name: "store".to_owned(),
+        state: Some(ContainerState {
+            waiting: Some(ContainerStateWaiting { reason, message: None }),
+            ..ContainerState::default()
+        }),
+        ..ContainerStatus::default()
+    }
 }
 
 pub(crate) fn claim_of(pod: &Pod) -> Option<String> {
