@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_machine::{Command, FeatureLevel, Incarnation};
 use tracing::{info, warn};
 
-use crate::handle::{Caller, Handle};
+use crate::handle::{Caller, Handle, ProposeError};
 
 /// What this member says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,11 @@ pub async fn run(handle: Handle, publication: Publication) {
             incarnation: publication.incarnation,
             feature_level: publication.feature_level,
         };
-        if let Err(error) = handle.propose(command, Caller::default()).await {
-            warn!("cannot publish this member yet: {error}");
+        match handle.propose(command, Caller::default()).await {
+            Ok(_) => {}
+            // A member that is removed or asked to stop before it is known has nobody left to tell.
+            Err(ProposeError::Stopping) => return,
+            Err(error) => warn!("cannot publish this member yet: {error}"),
         }
     }
 }
