@@ -2,6 +2,8 @@
 
 mod admin;
 mod args;
+#[cfg(feature = "crash-points")]
+mod crash_points;
 mod error_policy;
 mod events;
 mod execute;

@@ -52,6 +52,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, bail};
 use futures::future::join_all;
 use futures::stream::StreamExt as _;
+use kube::client::ClientBuilder;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
@@ -163,7 +164,10 @@ async fn connect(args: &Args) -> anyhow::Result<Client> {
                 .with_context(|| format!("use kubeconfig {}", path.display()))?
         }
     };
-    Client::try_from(config).context("make a client for the API server")
+    let client = ClientBuilder::try_from(config).context("make a client for the API server")?;
+    #[cfg(feature = "crash-points")]
+    let client = client.with_layer(&crate::crash_points::ApiWrites);
+    Ok(client.build())
 }
 
 fn start_signals(tasks: &mut JoinSet<Wake>) -> anyhow::Result<()> {

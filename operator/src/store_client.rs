@@ -234,6 +234,8 @@ impl StoreClient {
         within: Duration,
         request: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, AskError> {
+        #[cfg(feature = "crash-points")]
+        let request = crate::crash_points::of_member(method, request);
         let result = match tokio::time::timeout(within, request).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(AskError::of(method, self.address, &status)),

@@ -26,7 +26,7 @@ pub fn next_version() -> String {
 }
 
 /// Stands in for a distroless base: the loader, and the libraries that both programs need.
-const BASE: &str = "quorate.local/base:1";
+pub(crate) const BASE: &str = "quorate.local/base:1";
 
 /// An image that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -51,6 +51,14 @@ impl Program {
     /// # Errors
     /// It does not compile (the message quotes the compiler), or the variable names no file.
     pub fn build(self, progress: &Progress) -> Result<PathBuf> {
+        self.build_with(None, progress)
+    }
+
+    /// As [`Program::build`], with a cargo feature: another program under the same name until the next build.
+    ///
+    /// # Errors
+    /// As [`Program::build`].
+    pub fn build_with(self, feature: Option<&str>, progress: &Progress) -> Result<PathBuf> {
         if let Some(path) = std::env::var_os(self.variable()) {
             let path = PathBuf::from(path);
             ensure!(path.is_file(), "{} names {}, no file", self.variable(), path.display());
@@ -74,6 +82,7 @@ impl Program {
         let mut build = Command::new(cargo);
         build.current_dir(root()).args(["build", "--locked", "--package", package]);
         build.args(["--profile", profile]).arg("--target-dir").arg(target);
+        build.args(feature.map(|feature| format!("--features={feature}")));
         build.env("CARGO_TERM_COLOR", "never");
         command::run_logged(&mut build, &log, &format!("building {package}"), progress)?;
         let program = directory.join(package);

@@ -63,6 +63,7 @@ mod node;
 pub mod packages;
 mod processes;
 pub mod progress;
+mod severed;
 pub mod smoke;
 pub mod wait;
 
@@ -70,3 +71,4 @@ pub use cluster::{Cluster, Options, Status, down, leftovers, status};
 pub use node::{Node, Part};
 pub use processes::Process;
 pub use progress::Progress;
+pub use severed::Severed;

@@ -43,6 +43,7 @@ async fn one_three_five_three_one_under_load_and_a_reversal() {
     let outcome = load.stop().await.unwrap();
     let seen = witness.stop().await.unwrap();
     outcome.verify(&store).await.unwrap();
+    outcome.heavy().unwrap();
 
     assert!(seen.joiners_learned_first().unwrap() >= 5, "four joined, and one that turned back");
     seen.one_change_at_a_time().unwrap();

@@ -35,6 +35,7 @@ async fn forth_and_back_under_load_the_leader_last_each_time() {
     let outcome = load.stop().await.unwrap();
     let seen = witness.stop().await.unwrap();
     outcome.verify(&store).await.unwrap();
+    outcome.heavy().unwrap();
     seen.never_two_silent().unwrap();
     seen.one_cluster().unwrap();
     seen.one_change_at_a_time().unwrap();
