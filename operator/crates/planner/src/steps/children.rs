@@ -35,6 +35,7 @@ fn serve(draft: &mut Draft<'_>, member: &MemberStatus, cluster_id: u64) {
         ordinal: member.ordinal,
         claim: &member.claim,
         voter: member.role == MemberRole::Voter,
+        stopped: draft.stopped == Some(member.ordinal),
         incarnation: draft.memory.incarnation,
         cluster_id,
     };

@@ -25,6 +25,7 @@ pub(crate) fn step(draft: &mut Draft<'_>, cluster_id: u64) -> Option<Roster> {
         member.role = if seat.learner { MemberRole::Learner } else { MemberRole::Voter };
         if was != MemberRole::Voter && !seat.learner {
             let name = member.name.clone();
+            draft.memory.joins_given_up = 0;
             draft.tell(false, "MemberPromoted", format!("{name} votes"));
         }
     }

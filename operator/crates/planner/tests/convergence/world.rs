@@ -163,7 +163,11 @@ impl World {
                 let since = Timestamp::from_second(1_800_000_000 + since).expect("in range");
                 views.insert(
                     id,
-                    MemberView::Unreachable { since, error: "deadline exceeded".to_owned() },
+                    MemberView::Unreachable {
+                        since,
+                        error: "deadline exceeded".to_owned(),
+                        last: None,
+                    },
                 );
             }
         }
