@@ -169,7 +169,7 @@ impl Children {
         let api: Api<PersistentVolumeClaim> =
             Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
         let members = cluster.status.iter().flat_map(|status| &status.members);
-        for member in members.filter(|member| member.claim_uid.is_some()) {
+        for member in members {
             if !self.claims.iter().any(|claim| claim.name_any() == member.claim) {
                 self.claims.extend(api.get_opt(&member.claim).await?);
             }

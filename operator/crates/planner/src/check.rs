@@ -126,12 +126,8 @@ impl Case<'_> {
     fn may_apply(&self, set: &StatefulSet) -> Result<(), Violation> {
         let spec = set.spec.as_ref();
         let stopped = spec.and_then(|spec| spec.replicas) != Some(1);
-        let name = set.metadata.name.as_deref().unwrap_or_default();
-        if stopped && !self.desired.hibernated && !self.stays_stopped(name) {
-            return refuse(
-                "INV-O1",
-                format!("{name} is stopped although the cluster is not hibernated"),
-            );
+        if stopped && !self.desired.hibernated {
+            return refuse("INV-O1", "a set is stopped although the cluster is not hibernated");
         }
         let pod = spec.and_then(|spec| spec.template.spec.as_ref());
         let args: Vec<&str> = pod
@@ -156,22 +152,6 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Whether a set is that of a member that leaves, is stopped already, and is not missed: the others
-    /// that answer are a quorum without it.
-    fn stays_stopped(&self, name: &str) -> bool {
-        let memory = self.memory();
-        let leaving = memory.operation.as_ref().filter(|it| it.kind == OperationKind::Leave);
-        let member = leaving.and_then(|operation| self.member(operation.ordinal));
-        let voters = || memory.members.iter().filter(|member| member.role == MemberRole::Voter);
-        let others = voters()
-            .filter(|other| other.name != name)
-            .filter_map(|other| parse_hex(other.id.as_deref()?))
-            .filter(|id| self.observed.answer(*id).is_some());
-        member.is_some_and(|member| member.name == name && member.role == MemberRole::Voter)
-            && self.is_told_to_stop(name)
-            && others.count() >= quorum(voters().count())
-    }
-
     fn is_told_to_stop(&self, name: &str) -> bool {
         let set = self
             .observed
@@ -193,13 +173,13 @@ impl Case<'_> {
         });
         let claim = observed.claims.iter().find(|claim| {
             claim.metadata.name.as_ref() == Some(&member.claim)
-                && claim.metadata.uid == member.claim_uid
+                && (member.claim_uid.is_none() || claim.metadata.uid == member.claim_uid)
         });
         let whole = claim.is_some_and(|claim| {
             let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
             claim.metadata.deletion_timestamp.is_none() && phase != Some("Lost")
         });
-        if accused || (member.claim_uid.is_some() && !whole) {
+        if accused || !whole {
             return true;
         }
         let verdict = member.verdict.as_deref();
@@ -304,18 +284,7 @@ impl Case<'_> {
             Action::DeleteStatefulSet(set) => self.may_delete_set(set),
             Action::RestartPod { pod, ordinal, .. } => self.may_restart(pod, *ordinal),
             Action::RemoveMember { id, voter, .. } => self.may_remove(*id, *voter),
-            Action::MoveLeader { from, to, .. } => {
-                let voters = self.listed().unwrap_or_default();
-                let votes =
-                    |id: &u64| voters.iter().any(|member| member.id == *id && !member.learner);
-                if from == to || !votes(from) || !votes(to) || self.observed.answer(*to).is_none() {
-                    return refuse(
-                        "INV-O1",
-                        "leadership may only move to another voter that answers",
-                    );
-                }
-                Ok(())
-            }
+            Action::MoveLeader { from, to, .. } => self.may_move_leader(*from, *to),
             Action::Promote { id, .. } => self.may_promote(*id),
             Action::AddLearner { peer_url, .. } => self.may_add(peer_url),
             Action::StopMember { set, ordinal } => self.may_stop(set, *ordinal),
@@ -327,16 +296,7 @@ impl Case<'_> {
                 }
                 Ok(())
             }
-            Action::DisarmAlarm { id, .. } => {
-                let of = |member: &MemberStatus| member.id.as_deref().and_then(parse_hex);
-                let mut removed =
-                    self.memory().members.iter().filter(|it| it.role == MemberRole::Removed);
-                let listed = self.listed().is_none_or(|all| all.iter().any(|it| it.id == *id));
-                if listed || !removed.any(|member| of(member) == Some(*id)) {
-                    return refuse("INV-O6", "only what a removed member raised is taken back");
-                }
-                Ok(())
-            }
+            Action::DisarmAlarm { id, .. } => self.may_disarm(*id),
             Action::RemoveFinalizer { .. } if !self.observed.cluster.deleting => {
                 refuse("INV-O3", "the finalizer goes only with the cluster")
             }
@@ -347,6 +307,25 @@ impl Case<'_> {
             | Action::LabelPod { .. }
             | Action::DeleteBudget(_) => Ok(()),
         }
+    }
+
+    fn may_move_leader(&self, from: u64, to: u64) -> Result<(), Violation> {
+        let voters = self.listed().unwrap_or_default();
+        let votes = |id: u64| voters.iter().any(|member| member.id == id && !member.learner);
+        if from == to || !votes(from) || !votes(to) || self.observed.answer(to).is_none() {
+            return refuse("INV-O1", "leadership may only move to another voter that answers");
+        }
+        Ok(())
+    }
+
+    fn may_disarm(&self, id: u64) -> Result<(), Violation> {
+        let of = |member: &MemberStatus| member.id.as_deref().and_then(parse_hex);
+        let mut removed = self.memory().members.iter().filter(|it| it.role == MemberRole::Removed);
+        let listed = self.listed().is_none_or(|all| all.iter().any(|it| it.id == id));
+        if listed || !removed.any(|member| of(member) == Some(id)) {
+            return refuse("INV-O6", "only what a removed member raised is taken back");
+        }
+        Ok(())
     }
 
     /// The list that a quorum confirmed, of the cluster that was formed.

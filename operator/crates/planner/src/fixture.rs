@@ -201,6 +201,13 @@ impl Stage {
         self.pod(ordinal).status = Some(PodStatus::default());
     }
 
+    /// A member stops answering, whatever its pod.
+    pub(crate) fn lose_view(&mut self, ordinal: i32) {
+        let (since, error) = (self.observed.now, "no pod of it runs".to_owned());
+        let view = MemberView::Unreachable { since, error, last: None };
+        self.observed.members.insert(Self::id(ordinal), view);
+    }
+
     /// What a member answers.
     pub(crate) fn answer(&mut self, ordinal: i32) -> &mut MemberAnswer {
         match self.observed.members.get_mut(&Self::id(ordinal)) {
@@ -295,6 +302,23 @@ impl Stage {
                 self.observed.members.remove(&Self::id(*ordinal));
             }
             Action::DeletePod(pod) => self.observed.pods.retain(|p| !is(&p.metadata, pod)),
+            Action::DeleteStatefulSet(set) => {
+                self.observed.stateful_sets.retain(|s| !is(&s.metadata, set));
+                self.observed.pods.retain(|pod| !owned(pod, &set.uid));
+            }
+            Action::DeleteBudget(budget) => {
+                self.observed.budgets.retain(|b| !is(&b.metadata, budget));
+            }
+            Action::DisarmAlarm { .. }
+            | Action::AddLearner { .. }
+            | Action::Promote { .. }
+            | Action::MoveLeader { .. }
+            | Action::RemoveMember { .. } => self.act_on_members(action),
+        }
+    }
+
+    fn act_on_members(&mut self, action: &Action) {
+        match action {
             Action::DisarmAlarm { id, alarm } => {
                 let text = format!("memberID:{id} alarm:{}", alarm.as_str());
                 for view in self.observed.members.values_mut() {
@@ -302,13 +326,6 @@ impl Stage {
                         answer.errors.retain(|error| *error != text);
                     }
                 }
-            }
-            Action::DeleteStatefulSet(set) => {
-                self.observed.stateful_sets.retain(|s| !is(&s.metadata, set));
-                self.observed.pods.retain(|pod| !owned(pod, &set.uid));
-            }
-            Action::DeleteBudget(budget) => {
-                self.observed.budgets.retain(|b| !is(&b.metadata, budget));
             }
             Action::AddLearner { ordinal, peer_url } => {
                 let id = Self::id(*ordinal);
@@ -334,6 +351,7 @@ impl Stage {
                 self.list().retain(|member| member.id != *id);
                 self.observed.members.remove(id);
             }
+            other => unreachable!("{other} is no call to a member"),
         }
     }
 

@@ -93,12 +93,11 @@ fn is_final(verdict: &str) -> bool {
     ["Empty", "Corrupt", "Removed"].contains(&verdict)
 }
 
-/// What became of the claim that a member was seen with; `None` while it is there.
+/// What became of the claim that a member had; `None` while it is there.
 fn claim(world: &World<'_>, member: &MemberStatus) -> Option<&'static str> {
-    let noted = member.claim_uid.as_ref()?;
     let Some(found) = world.claim(&member.claim) else { return Some("is gone") };
     let phase = found.status.as_ref().and_then(|status| status.phase.as_deref());
-    if found.metadata.uid.as_ref() != Some(noted) {
+    if member.claim_uid.is_some() && found.metadata.uid != member.claim_uid {
         Some("is another one now")
     } else if is_terminating(&found.metadata) {
         Some("is being deleted")

@@ -22,8 +22,6 @@ pub struct Seat<'a> {
     pub claim: &'a str,
     /// Whether it has a vote: a label of the pod, which no restart depends on.
     pub voter: bool,
-    /// Whether it is stopped because it leaves.
-    pub stopped: bool,
     /// Incarnation of the cluster.
     pub incarnation: i64,
     /// Id of the cluster that it belongs to; serving pods join and never form (INV-O5).
@@ -41,7 +39,7 @@ pub fn member(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Stateful
     StatefulSet {
         metadata: owner.metadata(owner.name.member(seat.ordinal), labels),
         spec: Some(StatefulSetSpec {
-            replicas: Some(i32::from(!desired.hibernated && !seat.stopped)),
+            replicas: Some(i32::from(!desired.hibernated)),
             service_name: Some(owner.name.peer_service()),
             selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             pod_management_policy: Some("Parallel".to_owned()),

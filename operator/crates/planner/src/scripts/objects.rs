@@ -26,14 +26,7 @@ fn golden(name: &str, object: &impl Serialize) {
 }
 
 fn seat(voter: bool) -> stateful_set::Seat<'static> {
-    stateful_set::Seat {
-        ordinal: 2,
-        claim: "db-2-1",
-        voter,
-        stopped: false,
-        incarnation: 1,
-        cluster_id: 0xc1,
-    }
+    stateful_set::Seat { ordinal: 2, claim: "db-2-1", voter, incarnation: 1, cluster_id: 0xc1 }
 }
 
 fn with_everything() -> Desired {

@@ -105,7 +105,11 @@ pub(crate) fn stuck(draft: &Draft<'_>, roster: &Roster) -> Option<(i32, String)>
         if let Some(loss) = loss::of(&world, member).filter(|_loss| seat.started) {
             return Some((*ordinal, loss.words(member)));
         }
-        let late = world.stalled_for(seat.id) >= patience(draft.memory.joins_given_up);
+        let leaving = draft.memory.operation.as_ref().filter(|it| it.kind == OperationKind::Leave);
+        // Itself is counted once it has been given up.
+        let itself = u32::from(leaving.is_some_and(|operation| operation.ordinal == *ordinal));
+        let before = draft.memory.joins_given_up.saturating_sub(itself);
+        let late = world.stalled_for(seat.id) >= patience(before);
         late.then(|| (*ordinal, "makes no progress".to_owned()))
     })
 }

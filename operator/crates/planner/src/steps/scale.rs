@@ -52,10 +52,17 @@ pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
 
 /// Settles what the operation is: the one begun, its reversal, or the next one.
 fn decide(draft: &mut Draft<'_>, roster: &Roster, patient: Option<&Patient>) {
-    let begun = draft.memory.operation.take();
     let stuck = heal::stuck(draft, roster);
+    let begun = draft.memory.operation.take();
     let stuck_at = stuck.as_ref().map(|(ordinal, _why)| *ordinal);
-    let Some((kind, ordinal)) = next(draft, roster, patient, stuck_at) else { return };
+    let Some((kind, ordinal)) = next(draft, roster, patient, stuck_at) else {
+        let wanted = usize::try_from(draft.world.desired.replicas).unwrap_or(usize::MAX);
+        if draft.memory.counted() >= wanted {
+            // Nobody has to join any more.
+            draft.memory.joins_given_up = 0;
+        }
+        return;
+    };
     if begun.as_ref().is_some_and(|it| it.kind == kind && it.ordinal == ordinal) {
         draft.memory.operation = begun;
         return;

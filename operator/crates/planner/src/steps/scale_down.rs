@@ -54,8 +54,9 @@ fn remove(draft: &mut Draft<'_>, roster: &Roster, ordinal: i32, seat: Seat) {
     let member = draft.memory.members.get(&ordinal);
     let lost = member.is_some_and(|member| loss::of(&world, member).is_some());
     let away = draft.stopped == Some(ordinal) || lost || world.long_unreachable(seat.id);
+    let serves = roster.voters() >= 3 && !is_stopped(&world, ordinal, seat);
     let ailing = roster.ailing_without(ordinal);
-    if (seat.reachable || !away) && !ailing.is_empty() {
+    if (serves || seat.reachable || !away) && !ailing.is_empty() {
         let names: Vec<_> = ailing.iter().map(|other| world.desired.name.member(*other)).collect();
         draft.wait(Reason::MemberDown, format!("{name} leaves when {} is well", names.join(", ")));
         return;
@@ -63,7 +64,7 @@ fn remove(draft: &mut Draft<'_>, roster: &Roster, ordinal: i32, seat: Seat) {
     if leader == seat.id {
         return move_leadership(draft, roster, ordinal, seat);
     }
-    if roster.voters() < 3 || is_stopped(&world, ordinal, seat) {
+    if !serves {
         draft.act(Action::RemoveMember { id: seat.id, ordinal, voter: true });
     } else if draft.stopped != Some(ordinal)
         && let Some(set) = world.stateful_set(ordinal).filter(|set| world.owns(&set.metadata))
