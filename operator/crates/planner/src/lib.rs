@@ -32,6 +32,9 @@
 //! * **INV-O4** A converged world plans nothing: no object, no action, no status write, no event.
 //! * **INV-O5** An empty directory never forms a cluster: one Job forms, before the cluster id is
 //!   latched, on the seed's claim; serving pods carry join flags and no others.
+//! * **INV-O6** A member that is wanted is stopped or removed, and one more than wanted joins, only on
+//!   positive evidence of a loss: a claim that is gone, the server's verdict, a CORRUPT alarm, a lost
+//!   node; of a joiner also that it makes no progress.
 //!
 //! # What it does not know
 //!
