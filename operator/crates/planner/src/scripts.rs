@@ -2,7 +2,9 @@
 
 mod check;
 mod healing;
+mod leaving;
 mod life;
 mod objects;
+mod replacing;
 mod rollout;
 mod scaling;
