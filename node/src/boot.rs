@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use quorate_consensus::{MemberId, SnapshotMeta, Term};
 use quorate_machine::{
-    ClusterId, FEATURE_LEVEL_KNOWN, FeatureLevel, Genesis, Machine, Member, State,
+    ClusterId, FEATURE_LEVEL_FORMED, FeatureLevel, Genesis, Machine, Member, State,
 };
 use quorate_storage::{
     directory::DataDirectory,
@@ -217,7 +217,7 @@ fn found(
 
 /// The machine's state at index 1: no keys, revision 1, these members.
 fn genesis_state(cluster: ClusterId, members: Vec<Member>) -> bytes::Bytes {
-    let genesis = Genesis { cluster, members, feature_level: FEATURE_LEVEL_KNOWN, index: 1 };
+    let genesis = Genesis { cluster, members, feature_level: FEATURE_LEVEL_FORMED, index: 1 };
     State::of_genesis(genesis).encode()
 }
 
