@@ -700,3 +700,6 @@ fn merge_answers(into: &mut PeerBody, from: &PeerBody) -> bool {
         ) => false,
     }
 }
+
+#[cfg(test)]
+mod level_tests;
