@@ -184,6 +184,6 @@ mod tests {
         assert_eq!(names.len(), batches.len());
         let seeds: usize =
             batches.iter().filter(|it| it.cases_min > 1).map(|it| it.cases_min).sum();
-        assert_eq!(seeds, SOAK_SEEDS);
+        assert_eq!(seeds, SOAK_SEEDS + SOAK_UPGRADE_SEEDS);
     }
 }
