@@ -3,13 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says that it failed by a panic")]
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use quorate_e2e_store::cluster::{Cluster, Server};
+use quorate_e2e_store::damage::content;
 use quorate_e2e_store::load::Load;
 use quorate_e2e_store::member::Member;
 use quorate_e2e_store::observer::change_log;
@@ -58,30 +57,13 @@ fn hashes(cluster: &Cluster) -> Vec<Value> {
     hashes.iter().map(|one| one["HashKV"]["hash"].clone()).collect()
 }
 
-/// Every file of a directory with its content.
-fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(content(&path));
-        } else {
-            files.insert(path.display().to_string(), fs::read(&path).unwrap());
-        }
-    }
-    files
-}
-
 /// Starts a member that must end by itself because it is too old. Returns what it says.
 fn is_too_old(cluster: &mut Cluster, member: usize) -> String {
     cluster.members[member].start().unwrap();
     let status = cluster.members[member].wait_exit(limits::STOPPED).unwrap();
     assert_eq!(status.code(), Some(14), "{}", cluster.members[member].log_tail());
-    let log = cluster.members[member].log_text();
-    let mut words = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = words.rfind(|word| word.get("verdict").is_some()).unwrap();
-    assert_eq!(last["verdict"], "FormatTooNew", "{last}");
-    let message = last["message"].as_str().unwrap().to_owned();
+    let (class, message) = cluster.members[member].last_word().unwrap();
+    assert_eq!(class, "FormatTooNew", "{message}");
     cluster.allow(&[&message]);
     message
 }
@@ -138,7 +120,7 @@ fn an_upgrade_under_load_reaches_the_level_with_the_last_member_and_not_before()
         progress.say(format!("{} upgraded; {} writes so far", before + 1, load.writes()));
     }
     wait_reached(&cluster);
-    // A snapshot's worth of restarts at the new level, and the rows are still there.
+    // A crash at the new level: what was applied of it is applied again.
     cluster.members[leader].kill().unwrap();
     cluster.allow(&["a crash cut off the log's last write"]);
     load.wait_writes(WRITES_BETWEEN, WRITES_IN).unwrap();
@@ -167,12 +149,12 @@ fn the_way_back_is_refused_and_the_data_are_left_as_they_are() {
     let before = hashes(&cluster);
     // An orderly stop leaves a checkpoint of the new level.
     assert_eq!(cluster.members[0].terminate().unwrap().code(), Some(0));
-    let files = content(&cluster.members[0].data);
+    let files = content(&cluster.members[0].data).unwrap();
     cluster.members[0].program.clone_from(&old);
     let message = is_too_old(&mut cluster, 0);
     assert!(message.contains("newer") || message.contains("feature level 2"), "{message}");
     assert_eq!(
-        content(&cluster.members[0].data),
+        content(&cluster.members[0].data).unwrap(),
         files,
         "what an old build refuses it leaves alone"
     );
@@ -183,10 +165,10 @@ fn the_way_back_is_refused_and_the_data_are_left_as_they_are() {
     let before = hashes(&cluster);
     cluster.allow(&["a crash cut off the log's last write"]);
     cluster.members[0].kill().unwrap();
-    let files = content(&cluster.members[0].data);
+    let files = content(&cluster.members[0].data).unwrap();
     cluster.members[0].program = old;
     is_too_old(&mut cluster, 0);
-    assert_eq!(content(&cluster.members[0].data), files, "nor after a kill");
+    assert_eq!(content(&cluster.members[0].data).unwrap(), files, "nor after a kill");
     run_with(&mut cluster, 0, &next);
     assert_eq!(hashes(&cluster), before);
     assert_eq!(cluster.etcdctl().unwrap().run(&["get", "new"]).unwrap(), "new\n2\n");
