@@ -72,10 +72,10 @@ impl<'a> Drill<'a> {
         let progress = &Progress::start();
         let directory = cache().join("drill");
         fs::create_dir_all(&directory).context("make a place for the drill")?;
-        // A copy, since the next build of the real operator takes its place.
         let program = directory.join("quorate-operator");
-        let built = Program::Operator.build_with(Some("crash-points"), progress)?;
-        fs::copy(built, &program).context("set the drilled operator aside")?;
+        Program::Operator.build_variant("crash-points", progress, |built| {
+            fs::copy(built, &program).context("set the drilled operator aside")
+        })?;
         let kubeconfig = directory.join("kubeconfig");
         let record = directory.join("writes");
         let drill = Self { turn, program, kubeconfig, record };

@@ -5,6 +5,7 @@
 //!   sealed    magic 8 │ format u32 │ length u32 │ crc32c u32 over all else │ fields      (manifest, header of a segment)
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,23 @@ const HEADER_SPAN: usize = 4096;
 
 /// What stands in front of a frame's body.
 const FRAME_HEADER: usize = 32;
+
+/// Every file below a directory with its content: what must not change is compared by it.
+///
+/// # Errors
+/// Something in it cannot be read.
+pub fn content(directory: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut contents = BTreeMap::new();
+    for path in files(directory, |_| true)? {
+        if path.is_dir() {
+            contents.append(&mut content(&path)?);
+        } else {
+            let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            contents.insert(path, bytes);
+        }
+    }
+    Ok(contents)
+}
 
 /// The segments of the log, oldest first.
 ///
