@@ -202,8 +202,8 @@ async fn read_nodes(client: &Client, names: BTreeSet<String>) -> Nodes {
 
 /// What of a node says something about the members on it.
 fn view(node: &Node) -> NodeView {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let unready = conditions.filter(|it| it.type_ == "Ready" && it.status != "True").next_back();
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let unready = conditions.find(|it| it.type_ == "Ready" && it.status != "True");
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     NodeView {
         unready_since: unready

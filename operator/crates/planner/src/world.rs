@@ -294,7 +294,7 @@ fn server(pod: &Pod) -> Option<&ContainerStatus> {
 }
 
 /// Whether a pod's server runs, as far as the kubelet knows.
-fn runs(pod: &Pod) -> bool {
+pub(crate) fn runs(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let state = server(pod).and_then(|status| status.state.as_ref());
     let stands = state.is_some_and(|state| state.waiting.is_some() || state.terminated.is_some());

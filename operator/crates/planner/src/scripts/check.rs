@@ -58,6 +58,18 @@ fn volumes_of_members_are_not_deleted() {
 }
 
 #[test]
+fn the_volume_of_a_removed_voter_stays_until_another_votes() {
+    let mut stage = Stage::at_rest(3);
+    let claim = exactly(&stage.observed.claims[2].metadata);
+    stage.list().retain(|member| member.id != Stage::id(2));
+    stage.observed.status.members[2].role = quorate_crds::MemberRole::Removed;
+    let delete = acting(Action::DeleteClaim(claim));
+    assert_eq!(law(&stage, &delete), "INV-O3", "two of three vote");
+    stage.cluster.spec.replicas = 2;
+    assert!(check(&stage.desired(), &stage.observed, &delete).is_ok());
+}
+
+#[test]
 fn nothing_is_formed_or_made_empty_again() {
     let stage = Stage::at_rest(1);
     let owner = crate::objects::labels::Owner { name: &stage.desired().name, uid: "u" };

@@ -1,6 +1,7 @@
 //! A voter that leaves: stopped first, so that its clients see nothing; taken back; nobody's trouble.
 
-use crate::fixture::{Stage, long_ago, ready};
+use crate::action::Action;
+use crate::fixture::{Stage, long_ago, ready, told};
 use crate::limits::STOP_LIMIT;
 use crate::reason::Reason;
 use k8s_openapi::api::core::v1::Pod;
@@ -36,6 +37,12 @@ fn the_removal_waits_until_the_pod_is_gone() {
 
 #[test]
 fn who_was_stopped_is_nobodys_trouble() {
+    let mut stage = Stage::at_rest(3);
+    stage.cluster.spec.replicas = 2;
+    let plan = stage.plan();
+    assert!(matches!(plan.actions[..], [Action::StopMember { ordinal: 2, .. }]), "{plan:?}");
+    let status = plan.status.expect("written before the act");
+    assert!(!status.members[2].started, "from now on it is not down");
     let mut stage = stopped();
     stage.lose_view(2);
     stage.later(1_000);
@@ -108,9 +115,9 @@ fn a_pod_that_never_stops_does_not_keep_its_member() {
     stage.observed.members.insert(Stage::id(2), answer);
     let limit = i64::try_from(STOP_LIMIT.as_secs()).expect("small");
     stage.later(limit - 1);
-    assert!(!stage.next().contains("remove"));
+    assert!(!told(&stage.plan()).contains("remove"));
     stage.later(1);
-    assert!(stage.next().contains("remove voter 2 (12)"));
+    assert!(told(&stage.plan()).contains("remove voter 2 (12)"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::observed::Membership;
 use crate::reason::{Reason, short};
 use crate::steps::children::wanted_budget;
 use crate::world::{
-    Roster, World, annotation, exactly, is_ready, is_terminating, obstacle, quorum, verdict,
+    Roster, World, annotation, exactly, is_ready, is_terminating, obstacle, quorum, runs, verdict,
 };
 use k8s_openapi::api::core::v1::Pod;
 use quorate_crds::{MemberRole, OperationKind, names};
@@ -180,8 +180,9 @@ fn unrecovered(world: &World<'_>, mate: &Mate<'_>) -> Option<String> {
 fn broken<'a, 'b>(world: &World<'_>, crew: &'b [Mate<'a>]) -> Option<&'b Mate<'a>> {
     let ailing = crew.iter().filter(|mate| {
         let well = if mate.voter {
-            world.is_well(mate.id, mate.ordinal)
-                || mate.pod.is_some_and(is_ready) && !world.long_unreachable(mate.id)
+            let well = world.is_well(mate.id, mate.ordinal)
+                || mate.pod.is_some_and(is_ready) && !world.long_unreachable(mate.id);
+            well && unrecovered(world, mate).is_none()
         } else {
             world.follows(mate.id).is_some()
         };
@@ -197,12 +198,14 @@ fn heal(draft: &mut Draft<'_>, roster: Option<&Roster>, crew: &[Mate<'_>], mate:
     let world = draft.world;
     if world.is_down(mate.id, mate.ordinal) {
         // Whoever was restarted before must at least run; it need not be ready, which could need
-        // this one.
+        // this one. One that runs and has been silent for long may need it even to speak.
+        let waits = |pod: &Pod, id| runs(pod) && world.long_unreachable(id);
         let silent = crew.iter().find(|other| {
             other.voter
                 && !other.outdated
                 && !other.going
                 && world.observed.answer(other.id).is_none()
+                && !other.pod.is_some_and(|pod| waits(pod, other.id))
         });
         return match silent {
             Some(other) => draft.wait(

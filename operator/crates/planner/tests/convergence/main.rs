@@ -149,9 +149,10 @@ fn calm(world: &mut World, seed: u64) -> usize {
         }
     }
     panic!(
-        "seed {seed}: INV-O4: no rest after {PATIENCE} calm steps\nstatus {:#?}\nstore {:#?}",
+        "seed {seed}: INV-O4: no rest after {PATIENCE} calm steps\nstatus {:#?}\nstore {:#?}\n{}",
         world.status(),
-        world.store
+        world.store,
+        world.places()
     );
 }
 

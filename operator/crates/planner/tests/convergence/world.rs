@@ -121,6 +121,22 @@ impl World {
         Timestamp::from_second(1_800_000_000 + self.seconds).expect("in range")
     }
 
+    /// Nodes, pods and volumes in lines, for whoever reads a failure.
+    pub(crate) fn places(&self) -> String {
+        let pods = self.live.pods.iter().map(|(name, pod)| {
+            let leaves = pod.metadata.deletion_timestamp.is_some();
+            format!("{name} {} on {:?}, leaves: {leaves}\n", phase(pod), node_of(pod))
+        });
+        let claims = self.live.claims.iter().map(|(name, claim)| {
+            let uid = claim.metadata.uid.clone().unwrap_or_default();
+            let (disk, pin) = (self.disks.get(&uid), self.pins.get(&uid));
+            let leaves = claim.metadata.deletion_timestamp.is_some();
+            format!("{name} {uid} {disk:?} on {pin:?}, leaves: {leaves}\n")
+        });
+        let nodes = format!("{:?}\n", self.nodes);
+        pods.chain(claims).chain([nodes]).collect()
+    }
+
     pub(crate) fn desired(&self) -> Desired {
         let cluster = self.cluster.as_ref().expect("asked only while it exists");
         Desired::validate(cluster, &defaults()).expect("the test makes valid specs")
