@@ -19,3 +19,11 @@ pub const LIST_MAX: u32 = 32;
 
 /// Most environment variables of a member.
 pub const ENV_MAX: u32 = 64;
+
+/// Least time that a member may take to stop, in seconds: a drain of three, the hand-over of
+/// leadership, GOAWAY and a last checkpoint (`docs/contract.md`) must fit, or requests fail.
+pub const GRACE_MIN: i64 = 30;
+
+/// Longest time that a member may take to stop, in seconds: less than the five minutes after which an
+/// old pod that does not stop is told as a failed rollout.
+pub const GRACE_MAX: i64 = 240;

@@ -342,8 +342,9 @@ impl Stage {
                 metadata.owner_references = Some(vec![controller(&uid)]);
                 self.identify(&mut metadata);
                 metadata.creation_timestamp = Some(Time(self.observed.now));
-                let spec =
-                    template.spec.map(|spec| PodSpec { node_name: Some("n1".into()), ..spec });
+                // A node for each.
+                let node_name = set.metadata.name.map(|set| format!("node-of-{set}"));
+                let spec = template.spec.map(|spec| PodSpec { node_name, ..spec });
                 let pulled = image.is_some_and(|image| !self.bad_images.contains(&image));
                 let status = if pulled { ready() } else { waiting("ImagePullBackOff") };
                 self.observed.pods.push(Pod { metadata, spec, status: Some(status) });

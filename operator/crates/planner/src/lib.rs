@@ -56,6 +56,7 @@ pub mod desired;
 pub mod digest;
 pub(crate) mod draft;
 pub mod drift;
+pub(crate) mod health;
 pub mod limits;
 pub(crate) mod memory;
 pub mod naming;
@@ -68,6 +69,7 @@ mod report;
 mod steps;
 mod validate;
 pub(crate) mod version;
+pub mod vocabulary;
 pub(crate) mod world;
 
 #[cfg(test)]

@@ -33,9 +33,9 @@ pub const RESTART_LIMIT: Duration = Duration::from_secs(300);
 /// chooses the victim.
 pub const LONG_UNREACHABLE: Duration = Duration::from_secs(60);
 
-/// How long a member may take to stop, in seconds: hand over leadership, drain connections, flush
-/// (`docs/contract.md`).
-pub const GRACE_SECONDS: i64 = 30;
+/// How long a member may take to stop unless the spec says otherwise, in seconds: hand over
+/// leadership, drain connections, flush (`docs/contract.md`).
+pub const GRACE_SECONDS: i64 = quorate_crds::limits::GRACE_MIN;
 
 /// How long a member that was asked to stop still takes connections, in seconds: kube-proxy and the clients of the headless
 /// Service go on sending new ones until every node has heard that its endpoint is going.

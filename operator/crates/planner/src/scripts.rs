@@ -4,5 +4,7 @@ mod check;
 mod healing;
 mod life;
 mod objects;
+mod pods;
 mod rollout;
 mod scaling;
+mod transitions;
