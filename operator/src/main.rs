@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod cluster_series;
 mod error_policy;
 mod events;
 mod execute;
