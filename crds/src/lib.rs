@@ -36,7 +36,7 @@
 //!
 //! # What was left out
 //!
-//! `tls`, `auth`, `bootstrap.restore`, `recovery` and the snapshot
+//! `tls`, `auth`, `bootstrap.restore`, `recovery.quorumLoss` and the snapshot
 //! family are part of the design (§7) and not yet served, hence not in the schema. Conversion
 //! webhooks: there is one version. `storage.size` is a string rather than the API's int-or-string
 //! quantity, because CEL can compare a string by `quantity()` and a person who writes `size: 8`
@@ -63,7 +63,7 @@ pub use status::{
     StoreClusterStatus,
 };
 pub use store_cluster::{
-    AntiAffinity, RetentionPolicy, Scheduling, ServiceSpec, ServiceType, Storage, StoreCluster,
-    StoreClusterSpec, TopologySpread, UpdateStrategy, UpdateType, VolumeRetention,
+    AntiAffinity, Recovery, RetentionPolicy, Scheduling, ServiceSpec, ServiceType, Storage,
+    StoreCluster, StoreClusterSpec, TopologySpread, UpdateStrategy, UpdateType, VolumeRetention,
     WhenUnsatisfiable,
 };

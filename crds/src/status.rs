@@ -48,6 +48,10 @@ pub struct StoreClusterStatus {
     /// Memory: the membership change that is under way, written before its first act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationStatus>,
+    /// Memory: how many joiners in a row were given up because they made no progress; each doubles
+    /// the time that the next one gets. Absent when the last one was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joins_given_up: Option<i32>,
     /// Memory and report: the members, one for each ordinal in use.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["ordinal".to_owned()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -136,8 +140,9 @@ pub struct MemberStatus {
     /// to, and back to, is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The last verdict of the server about its data (Empty, Corrupt, Removed, ForeignCluster,
-    /// FormatTooNew), if any.
+    /// Memory and report: the last verdict of the server about its data (Empty, Corrupt, Removed,
+    /// ForeignCluster, FormatTooNew), until it answers again. Empty, Corrupt and Removed are reasons
+    /// to replace the member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
     /// When the member was decided upon.

@@ -123,6 +123,10 @@ pub struct StoreClusterSpec {
     /// such a change, each time that its value is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_strategy: Option<UpdateStrategy>,
+    /// What is done about members whose node is lost. Members whose volume or data are lost are
+    /// replaced without being asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
     /// The operator changes nothing while this is true; it goes on reporting. A deletion is still
     /// carried out.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -306,6 +310,19 @@ pub enum UpdateType {
     RollingUpdate,
     /// Whoever deletes pods.
     OnDelete,
+}
+
+/// What is done about members whose node is lost.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Recovery {
+    /// How long a node must have been not ready before a member on it that does not answer is
+    /// replaced by a new one elsewhere: "10m", "1h30m". Absent: never for that alone; Degraded says
+    /// NodeLost. A Node object that was deleted, and the taint node.kubernetes.io/out-of-service,
+    /// need no waiting and no opting in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]{1,6}[smh])+$"), length(max = limits::QUANTITY_MAX))]
+    pub replace_after: Option<String>,
 }
 
 /// What becomes of volumes that are no longer used.

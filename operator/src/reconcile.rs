@@ -144,7 +144,8 @@ async fn pass(guarded: &Guarded, context: &Context) -> Result<(&'static str, Dur
         // Deleted, and perhaps made anew: that object has a pass of its own.
         Some(_) | None => return Ok(("gone", limits::REQUEUE_LONGEST)),
     };
-    let children = Children::cached(&context.caches, &key.0, &key.1);
+    let children = Children::cached(&shared.client, &context.caches, &cluster);
+    let children = execute::call("read the children", children).await.map_err(Error::Unread)?;
     let sight = observe::observe(&cluster, children, &shared.silences, &shared.metrics).await;
     let plan = think(&cluster, &sight.observed, &shared.defaults)?;
     shared.metrics.saw(&key, &Figures::of(cluster.spec.replicas, &sight.observed, &plan));
@@ -267,7 +268,7 @@ impl Pass<'_> {
         let uid = self.cluster.uid();
         let live = execute::call(STEP, self.api().get_opt(&self.key.1)).await?;
         let Some(cluster) = live.filter(|cluster| cluster.uid() == uid) else { return Ok(None) };
-        let children = Children::live(&self.shared.client, &self.key.0, &self.key.1);
+        let children = Children::live(&self.shared.client, &cluster);
         let children = execute::call(STEP, children).await?;
         let sight =
             observe::observe(&cluster, children, &self.shared.silences, &self.shared.metrics).await;

@@ -10,7 +10,7 @@ use futures::future::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
@@ -39,6 +39,8 @@ pub(crate) struct Caches {
     pub(crate) services: Store<Service>,
     pub(crate) budgets: Store<PodDisruptionBudget>,
     pub(crate) jobs: Store<Job>,
+    /// Not waited for: an operator that is confined to namespaces may not read nodes.
+    pub(crate) nodes: Store<Node>,
 }
 
 impl Caches {
@@ -51,7 +53,9 @@ impl Caches {
         let (services, services_changed) = watch(client, namespace);
         let (budgets, budgets_changed) = watch(client, namespace);
         let (jobs, jobs_changed) = watch(client, namespace);
+        let (nodes, nodes_changed) = watch_nodes(client);
         let triggers = stream::select_all([
+            nodes_changed,
             sets_changed,
             pods_changed,
             claims_changed,
@@ -59,7 +63,7 @@ impl Caches {
             budgets_changed,
             jobs_changed,
         ]);
-        (Caches { sets, pods, claims, services, budgets, jobs }, triggers.boxed())
+        (Caches { sets, pods, claims, services, budgets, jobs, nodes }, triggers.boxed())
     }
 
     /// The kinds whose first list has not arrived. Whoever needs them looks again later: a store
@@ -125,6 +129,38 @@ where
                     None
                 }
             }
+        });
+    (store, changed.boxed())
+}
+
+/// The nodes, of which only what says whether they are there is kept. A change of one triggers nobody:
+/// who waits for one looks again anyway. That they may not be read is logged once.
+fn watch_nodes(client: &Client) -> (Store<Node>, Triggers) {
+    let (store, writer) = reflector::store();
+    let mut told = false;
+    let changed = watcher(Api::<Node>::all(client.clone()), watcher::Config::default())
+        .modify(|node| {
+            let taints = node.spec.take().and_then(|spec| spec.taints);
+            let conditions = node.status.take().and_then(|status| status.conditions);
+            node.spec = Some(NodeSpec { taints, ..NodeSpec::default() });
+            node.status = Some(NodeStatus { conditions, ..NodeStatus::default() });
+            node.managed_fields_mut().clear();
+            node.annotations_mut().clear();
+        })
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(move |item| {
+            if let Err(error) = item
+                && !std::mem::replace(&mut told, true)
+            {
+                let error = words::of_watch(&error);
+                tracing::warn!(
+                    error,
+                    "cannot watch nodes: members on a lost node are not replaced"
+                );
+            }
+            std::future::ready(None)
         });
     (store, changed.boxed())
 }

@@ -4,13 +4,15 @@
 //!
 //! Messages carry no times and no counters, so that a status that says the same is the same.
 
+use crate::alarms;
 use crate::draft::Draft;
 use crate::memory::member_id;
 use crate::objects::pod::settings_digest;
 use crate::quantity;
 use crate::reason::Reason;
+use crate::trouble;
 use crate::vocabulary::knows;
-use crate::world::{annotation, is_terminating, quorum};
+use crate::world::{annotation, quorum};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{MemberRole, MemberStatus, OperationKind, names};
@@ -126,6 +128,11 @@ impl Facts {
         }
     }
 
+    /// Whether too few voters answer although they should.
+    fn misses_quorum(&self) -> bool {
+        !self.has_quorum() && !self.starting && self.not_to_be_expected().is_none()
+    }
+
     fn has_quorum(&self) -> bool {
         self.voters > 0 && self.reachable >= quorum(self.voters)
     }
@@ -135,10 +142,10 @@ impl Facts {
 pub(crate) fn findings(draft: &Draft<'_>) -> Vec<Finding> {
     let facts = Facts::of(draft);
     vec![
-        available(&facts),
+        available(draft, &facts),
         progressing(draft, &facts),
         degraded(draft, &facts),
-        quorum_healthy(&facts),
+        quorum_healthy(draft, &facts),
         restart_pending(draft),
         resize_pending(draft),
         earlier_volumes(draft),
@@ -147,9 +154,13 @@ pub(crate) fn findings(draft: &Draft<'_>) -> Vec<Finding> {
     ]
 }
 
-fn available(facts: &Facts) -> Finding {
+fn available(draft: &Draft<'_>, facts: &Facts) -> Finding {
     let no = |reason, message: &str| finding(ConditionType::Available, false, reason, message);
-    if facts.leader.is_some() && facts.voters > 0 && facts.following >= quorum(facts.voters) {
+    let follows = facts.leader.is_some() && facts.following >= quorum(facts.voters);
+    if follows && alarms::corrupt(&draft.world) {
+        no("CorruptAlarm", "the alarm CORRUPT stands: writes are refused and no member is ready")
+    } else if facts.leader.is_some() && facts.voters > 0 && facts.following >= quorum(facts.voters)
+    {
         finding(
             ConditionType::Available,
             true,
@@ -171,14 +182,15 @@ fn available(facts: &Facts) -> Finding {
     }
 }
 
-fn quorum_healthy(facts: &Facts) -> Finding {
+fn quorum_healthy(draft: &Draft<'_>, facts: &Facts) -> Finding {
     let type_ = ConditionType::QuorumHealthy;
     if facts.has_quorum() {
         finding(type_, true, "QuorumReachable", "a quorum of voters answers")
     } else if let Some((reason, message)) = facts.not_to_be_expected() {
         finding(type_, false, reason, message)
     } else {
-        finding(type_, false, "QuorumLost", "too few voters answer")
+        let (reason, message) = trouble::lost_quorum(draft);
+        finding(type_, false, reason.as_str(), message)
     }
 }
 
@@ -257,41 +269,28 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
         return yes(waiting.reason.as_str(), waiting.message.clone());
     }
     let world = draft.world;
-    if facts.formed
-        && !facts.hibernated
-        && !facts.starting
-        && !facts.has_quorum()
-        && !facts.deleting
-    {
-        return yes("QuorumLost", "too few voters can be reached to serve clients".to_owned());
+    if facts.misses_quorum() {
+        let (reason, message) = trouble::lost_quorum(draft);
+        return yes(reason.as_str(), message);
     }
-    let lost = member_names(draft, |member| {
-        let claim = world.claim(&member.claim);
-        let same = claim
-            .is_some_and(|c| c.metadata.uid == member.claim_uid && !is_terminating(&c.metadata));
-        member.role == MemberRole::Voter && member.claim_uid.is_some() && !same && !facts.deleting
-    });
-    if !lost.is_empty() {
-        return yes(
-            "VolumeLost",
-            format!(
-                "the claim of {lost} is gone; do not delete its pod while it serves, add a \
-                    member and remove this one"
-            ),
-        );
+    if facts.formed && !facts.hibernated && !facts.deleting {
+        let lost = trouble::corruption(draft).or_else(|| trouble::lost_members(draft));
+        if let Some((reason, message)) = lost.or_else(|| trouble::unreadable_nodes(draft)) {
+            return yes(reason.as_str(), message);
+        }
     }
     if let Some(waiting) = told(&Reason::RolloutFailed) {
         return yes(waiting.reason.as_str(), waiting.message.clone());
     }
-    // That a removed member says Removed until its pod is gone is as it should be.
-    let refusing = member_names(draft, |member| {
-        member.verdict.is_some() && member.role != MemberRole::Removed
-    });
-    if !refusing.is_empty() {
-        return yes(
-            "MemberRefuses",
-            format!("{refusing} does not start on its data; status.members[].verdict says why"),
-        );
+    if let Some((reason, message)) = trouble::full_store(draft) {
+        return yes(reason.as_str(), message);
+    }
+    if draft.memory.joins_given_up > 0 {
+        let message =
+            "a joiner made no progress and was given up; the next one gets more time: look \
+             at its pod and claim"
+                .to_owned();
+        return yes(Reason::JoinerStuck.as_str(), message);
     }
     let down = member_names(draft, |member| {
         let answers = member_id(member).is_some_and(|id| world.observed.answer(id).is_some());

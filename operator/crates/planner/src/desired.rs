@@ -9,6 +9,7 @@ use quorate_crds::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// What the operator adds to every spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,9 @@ pub struct Desired {
     pub rollout_paused: bool,
     /// Value of the annotation that restarts every member, if it is there.
     pub restart: Option<String>,
+    /// How long a node must have been not ready before its silent members are replaced; `None` for
+    /// never.
+    pub replace_after: Option<Duration>,
     /// Whether to change nothing.
     pub paused: bool,
     /// Whether all members shall be stopped.

@@ -7,7 +7,7 @@ use crate::limits::FOREIGN_TEXT_MAX;
 use crate::memory::member_id;
 use crate::objects::labels::selector_text;
 use crate::plan::Event;
-use crate::world::{World, annotation, is_ready, is_terminating, verdict};
+use crate::world::{World, annotation, is_ready, is_terminating, last_word};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use quorate_crds::{MemberRole, MemberStatus, StoreClusterStatus, names};
 
@@ -17,7 +17,8 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
     for member in draft.memory.members.values_mut() {
         look_at_pod(&world, member);
         // Written before the act: from now on it is starting, and not down, until it is ready again.
-        member.started = member.started && draft.restarting != Some(member.ordinal);
+        let on_purpose = [draft.restarting, draft.stopped].contains(&Some(member.ordinal));
+        member.started = member.started && !on_purpose;
         member.health = Some(health::of(&world, member));
         member.lag = health::lag(&world, member);
         let ordinal = member.ordinal;
@@ -75,14 +76,18 @@ fn look_at_pod(world: &World<'_>, member: &mut MemberStatus) {
         member.node = Some(node);
     }
     member.ready = is_ready(pod) && !is_terminating(&pod.metadata);
+    // It is noted before its pod can be deleted, and holds until the server does better.
+    if let Some(verdict) = last_word(pod) {
+        member.verdict = Some(verdict);
+    }
+    if member_id(member).is_some_and(|id| world.observed.answer(id).is_some()) {
+        member.verdict = None;
+    }
     if member.ready {
         member.started = true;
-        member.verdict = None;
         if let Some(version) = annotation(&pod.metadata, names::ANNOTATION_VERSION) {
             member.version = Some(version.to_owned());
         }
-    } else if let Some(verdict) = verdict(pod) {
-        member.verdict = Some(verdict);
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod check;
 mod healing;
+mod leaving;
 mod life;
 mod objects;
 mod pods;
+mod replacing;
 mod rollout;
 mod scaling;
 mod transitions;

@@ -6,6 +6,7 @@ use crate::quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use quorate_crds::reserved::{is_reserved_annotation, is_reserved_label};
 use quorate_crds::{RetentionPolicy, StoreCluster, StoreClusterSpec, UpdateType, limits, names};
+use std::time::Duration;
 
 /// Checks and fills in. CEL has refused most of this at admission; a StoreCluster that was stored
 /// before a rule existed is the reason to look again.
@@ -56,9 +57,38 @@ pub(crate) fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<De
         },
         rollout_paused: update.paused,
         restart: annotations.and_then(|all| all.get(names::ANNOTATION_RESTART)).cloned(),
+        replace_after: replace_after(spec)?,
         paused: spec.paused,
         hibernated: spec.hibernated,
     })
+}
+
+/// `spec.recovery.replaceAfter`: hours, minutes, seconds, in any order and added up.
+fn replace_after(spec: &StoreClusterSpec) -> Result<Option<Duration>, Invalid> {
+    let Some(text) = spec.recovery.as_ref().and_then(|recovery| recovery.replace_after.as_deref())
+    else {
+        return Ok(None);
+    };
+    let mut total = Some(0_u64);
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| !c.is_ascii_digit()) {
+        let (number, unit) = rest.split_at(at);
+        let seconds = match unit.as_bytes().first() {
+            Some(b'h') => Some(3600),
+            Some(b'm') => Some(60),
+            Some(b's') => Some(1),
+            Some(_) | None => None,
+        };
+        let part = number.parse::<u64>().ok().zip(seconds).and_then(|(n, s)| n.checked_mul(s));
+        total = total.zip(part).and_then(|(total, part)| total.checked_add(part));
+        rest = unit.get(1..).unwrap_or_default();
+    }
+    match total {
+        Some(seconds) if seconds > 0 && rest.is_empty() => Ok(Some(Duration::from_secs(seconds))),
+        Some(_) | None => Err(Invalid(format!(
+            "recovery.replaceAfter {text:?} is not a time; write for instance 10m"
+        ))),
+    }
 }
 
 fn check_name(name: &ClusterName) -> Result<(), Invalid> {
@@ -166,6 +196,22 @@ mod tests {
         assert_eq!(desired.anti_affinity, quorate_crds::AntiAffinity::Preferred);
         assert_eq!(desired.when_scaled, RetentionPolicy::Delete);
         assert_eq!(desired.when_deleted, RetentionPolicy::Retain);
+    }
+
+    #[test]
+    fn the_time_after_which_a_node_counts_as_lost_is_added_up() {
+        let read = |text: &str| {
+            let mut cluster = fixture::store_cluster(3);
+            cluster.spec.recovery =
+                Some(quorate_crds::Recovery { replace_after: Some(text.to_owned()) });
+            validate(&cluster, &fixture::defaults()).map(|desired| desired.replace_after)
+        };
+        for (text, seconds) in [("5m", 300), ("1h30m", 5400), ("90s", 90), ("10s1m", 70)] {
+            assert_eq!(read(text), Ok(Some(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "0s", "5", "5d", "m", "999999999999999999h"] {
+            assert!(read(text).expect_err(text).0.contains("10m"));
+        }
     }
 
     #[test]

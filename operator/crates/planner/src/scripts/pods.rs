@@ -5,10 +5,11 @@ use crate::fixture::{self, Stage};
 use crate::naming::CONTAINER;
 use crate::objects::labels::Owner;
 use crate::objects::{budget, pod, stateful_set};
+use crate::observed::{NodeView, Nodes};
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, Probe, Toleration};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::{
-    AntiAffinity, DisruptionBudget, LogLevel, PodSecurity, PodTemplate, RetentionPolicy,
+    AntiAffinity, DisruptionBudget, LogLevel, PodSecurity, PodTemplate, Recovery, RetentionPolicy,
     Scheduling, ServiceSpec, ServiceType, StoreCluster, StoreOptions, TopologySpread,
     UnhealthyPodEviction, UpdateStrategy, UpdateType, VolumeRetention, WhenUnsatisfiable, names,
 };
@@ -97,6 +98,9 @@ const NO_RESTARTS: &[(&str, Change)] = &[
             annotations: map("cloud/internal", "true"),
             labels: map("team", "a"),
         });
+    }),
+    ("recovery", |c| {
+        c.spec.recovery = Some(Recovery { replace_after: Some("10m".into()) });
     }),
     ("storage.size", |c| c.spec.storage.size = "9Gi".into()),
     ("storage.storageClassName", |c| c.spec.storage.storage_class_name = Some("fast".into())),
@@ -306,6 +310,9 @@ fn probes_ask_what_the_contract_says_and_kill_nobody_for_a_full_disk_or_a_lost_q
 }
 
 fn put(stage: &mut Stage, ordinal: i32, node: &str) {
+    if let Nodes::Seen(nodes) = &mut stage.observed.nodes {
+        nodes.insert(node.to_owned(), NodeView::default());
+    }
     let pod: &mut Pod = stage.pod(ordinal);
     pod.spec.as_mut().expect("built").node_name = Some(node.to_owned());
 }

@@ -280,7 +280,8 @@ fn an_answer_that_was_missed_once_is_no_way_round_the_recovery_of_the_others() {
     stage.until("restart pod db-1-0");
     stage.answer(1).reads = false;
     let since = stage.observed.now;
-    let missed = MemberView::Unreachable { since, error: "deadline exceeded".to_owned() };
+    let missed =
+        MemberView::Unreachable { since, error: "deadline exceeded".to_owned(), last: None };
     stage.observed.members.insert(Stage::id(2), missed);
     assert_eq!(acts(&stage.rest()), Vec::<&str>::new());
     assert!(reasons(&stage).contains(&Reason::NotRecovered), "{:?}", reasons(&stage));

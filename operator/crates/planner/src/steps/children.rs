@@ -38,7 +38,9 @@ fn serve(draft: &mut Draft<'_>, member: &MemberStatus, cluster_id: u64) {
         incarnation: draft.memory.incarnation,
         cluster_id,
     };
-    if draft.version_refused {
+    if draft.stopped == Some(member.ordinal) {
+        // Its set is left as it is, without a pod, until the removal or its reversal.
+    } else if draft.version_refused {
         hold(draft, &seat);
     } else {
         draft.contribute_stateful_set(stateful_set::member(&world.owner(), world.desired, &seat));

@@ -6,6 +6,7 @@
 //! long run of it; `QUORATE_CONVERGENCE_SEED=n` begins at another seed.
 
 mod faults;
+mod hurts;
 mod laws;
 mod operator;
 mod random;
@@ -13,6 +14,7 @@ mod store;
 mod world;
 
 use faults::{Counts, KINDS};
+use hurts::HURTS;
 use operator::{ACTS, Outcome};
 use quorate_crds::{MemberRole, Storage, StoreCluster, StoreClusterSpec, names};
 use quorate_planner::objects::pod::settings_digest;
@@ -20,7 +22,7 @@ use random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use store::Store;
-use world::{Children, World};
+use world::{Children, NODES, NodeState, World};
 
 /// Steps of the ordinary run. A step is one tick of the world and one reconcile.
 const STEPS: usize = 10_000;
@@ -51,6 +53,10 @@ fn new_world(seed: u64) -> World {
         store: Store::default(),
         disks: BTreeMap::new(),
         down_nodes: BTreeSet::new(),
+        nodes: (0..NODES).map(|node| (node, NodeState::Ready)).collect(),
+        local: false,
+        pins: BTreeMap::new(),
+        moved: BTreeMap::new(),
         crashed: BTreeMap::new(),
         unreachable_since: BTreeMap::new(),
         ever_removed: BTreeSet::new(),
@@ -59,6 +65,7 @@ fn new_world(seed: u64) -> World {
         traced: false,
         uids: 0,
     };
+    world.local = world.random.once_in(2);
     create_cluster(&mut world);
     world
 }
@@ -118,6 +125,13 @@ fn calm(world: &mut World, seed: u64) -> usize {
     world.faults = false;
     world.down_nodes.clear();
     world.crashed.clear();
+    world.store.stuck.clear();
+    for state in world.nodes.values_mut() {
+        // A node that was deleted stays so; what was on it alone is lost.
+        if *state != NodeState::Deleted {
+            *state = NodeState::Ready;
+        }
+    }
     world.edit_spec(|world| {
         let version = world.highest_version();
         if let Some(cluster) = world.cluster.as_mut() {
@@ -172,6 +186,7 @@ fn converged(world: &World, seed: u64) {
     assert_eq!(say("Progressing"), ("False".to_owned(), "Reconciled".to_owned()), "{context}");
     assert_eq!(say("Degraded").0, "False", "{context}");
     assert!(status.leader.is_some() && status.operation.is_none(), "{context}");
+    assert!(world.store.corrupt.is_empty() && status.joins_given_up.is_none(), "{context}");
     for member in &status.members {
         assert!(world.live.claims.contains_key(&member.claim), "{context}");
         assert_eq!(member.version.as_deref(), Some(desired.version.as_str()), "{context}");
@@ -222,7 +237,7 @@ fn every_world_converges_and_breaks_no_law_on_the_way() {
         seed += 1;
     }
     println!("{steps} steps in {} worlds: {counts:?}", seed - first);
-    for kind in KINDS.into_iter().chain(ACTS) {
+    for kind in KINDS.into_iter().chain(HURTS).chain(ACTS) {
         assert!(
             replay || counts.contains_key(kind),
             "{kind} never happened: the run showed nothing about it"
