@@ -24,6 +24,6 @@ pub const ENV_MAX: u32 = 64;
 /// leadership, GOAWAY and a last checkpoint (`docs/contract.md`) must fit, or requests fail.
 pub const GRACE_MIN: i64 = 30;
 
-/// Longest time that a member may take to stop, in seconds: less than the five minutes after which an
-/// old pod that does not stop is told as a failed rollout.
-pub const GRACE_MAX: i64 = 240;
+/// Longest time that a member may take to stop, in seconds: less than the two minutes after which one
+/// that leaves is removed although its pod still runs.
+pub const GRACE_MAX: i64 = 110;

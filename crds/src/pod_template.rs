@@ -48,7 +48,7 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<PodSecurity>,
     /// Seconds that a member may take to stop before it is killed: 30 (the default, time for the
-    /// drain, the hand-over of leadership and a last checkpoint) to 240. A change restarts the members
+    /// drain, the hand-over of leadership and a last checkpoint) to 110. A change restarts the members
     /// one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = limits::GRACE_MIN, max = limits::GRACE_MAX))]
