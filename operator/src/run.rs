@@ -18,7 +18,7 @@
 //! planner says, and decides nothing about a cluster. The path of one pass is
 //! `watches` (what changed) → `reconcile` (the pass) → `observe` (caches, members) → the planner →
 //! `execute` (the order and the preconditions) → `status`. Around it stand `lease` (who may act),
-//! `error_policy` (when to try again), `admin` and `metrics` (what people see), `store_client` (the
+//! `error_policy` (when to try again), `admin`, `metrics` and `cluster_series` (what people see), `store_client` (the
 //! only file that speaks to members).
 //!
 //! # What it does not know
@@ -302,7 +302,9 @@ impl Fleet {
         stopping: &watch::Receiver<bool>,
     ) {
         let mut controllers = Vec::new();
-        for scope in args.scopes() {
+        let scopes = args.scopes();
+        shared.metrics.bounded(scopes.len() * usize::from(args.concurrency));
+        for scope in scopes {
             let (caches, triggers) = Caches::watch(client, scope.as_deref());
             let clusters = watches::scoped::<Guarded>(client, scope.as_deref());
             let bounds = controller::Config::default()

@@ -1,40 +1,6 @@
 //! Conditions: what the status says about a cluster, type by type, with stable reasons.
 //!
-//! | type | status | reason | meaning |
-//! | --- | --- | --- | --- |
-//! | Available | True | Serving | a member leads and a quorum of voters follows it |
-//! | | False | Forming | the cluster is not formed yet |
-//! | | False | Hibernated, Deleting | it is stopped on purpose |
-//! | | False | Starting | its members have not been ready since they were started |
-//! | | False | NoLeader | a quorum can be reached, but nobody leads it |
-//! | | False | QuorumLost | too few voters can be reached |
-//! | | False | CorruptAlarm | writes are refused and no member is ready, since a member's data differ |
-//! | Progressing | True | Forming, JoinerStarting, LearnerCatchingUp, LeadershipMoving, PodStopping, … | what is under way or waits: any [`Reason`] |
-//! | | True | MemberRestarting, DowntimeExpected | a member is being restarted, or comes up after it |
-//! | | True | TemplatePending, NotRecovered, MemberDown | the next restart waits for this |
-//! | | True | RolloutFailed, RolloutPaused, VersionRefused | members keep older settings until a person acts |
-//! | | True | Scaling | another member joins or leaves next |
-//! | | True | MembersStarting | members are on their way to being ready |
-//! | | True | Hibernating | members are being stopped |
-//! | | True | Deleting | the cluster is being deleted |
-//! | | False | Reconciled | everything is as wanted |
-//! | | False | Paused, Hibernated, EarlierVolumesFound, InvalidSpec | nothing is done until a person says so |
-//! | Degraded | True | AllMembersLost, QuorumLost | too few voters answer; who is lost, and how far each was known to be |
-//! | | True | CorruptAlarm, VolumeLost, MemberRefuses, NodeLost | a member is lost, or its node may be |
-//! | | True | NoSpaceAlarm, MemberDown, JoinerStuck, NodesUnreadable | what else the cluster suffers |
-//! | | True | FormationFailed, NameTaken, ForeignCluster, ForeignMember, MemoryUnreadable, InvalidSpec, VersionRefused | what a person must put right |
-//! | | True | RolloutFailed | a restarted member does not come up; nobody else is restarted |
-//! | | False | AsExpected | nothing is wrong |
-//! | QuorumHealthy | True | QuorumReachable | a quorum of voters answers |
-//! | | False | AllMembersLost, QuorumLost, Forming, Hibernated, Deleting | it does not |
-//! | RestartPending | True | SettingsChanged | the named members run older settings, or come up with the new ones |
-//! | | False | UpToDate | none does |
-//! | ResizePending | True | VolumesSmaller | the named members have smaller volumes than `storage.size` |
-//! | | False | UpToDate | none has |
-//! | EarlierVolumesFound | True | EarlierVolumesFound | claims of an earlier cluster wait for adopt or discard |
-//! | | False | NoneFound | none do |
-//! | SizeWarning | True | EvenSize | an even number of members tolerates no more failures than one fewer |
-//! | | False | OddSize | the number is odd |
+//! Which reasons there are stands in `vocabulary.rs`, and what they mean in docs/user-guide.md.
 //!
 //! Messages carry no times and no counters, so that a status that says the same is the same.
 
@@ -45,10 +11,12 @@ use crate::objects::pod::settings_digest;
 use crate::quantity;
 use crate::reason::Reason;
 use crate::trouble;
+use crate::vocabulary::knows;
 use crate::world::{annotation, quorum};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{MemberRole, MemberStatus, OperationKind, names};
+use std::collections::BTreeMap;
 
 /// Type of a condition of a StoreCluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +37,8 @@ pub enum ConditionType {
     EarlierVolumesFound,
     /// The number of members is even.
     SizeWarning,
+    /// Two voters run on one node.
+    PlacementWarning,
 }
 
 impl ConditionType {
@@ -84,6 +54,7 @@ impl ConditionType {
             Self::ResizePending => "ResizePending",
             Self::EarlierVolumesFound => "EarlierVolumesFound",
             Self::SizeWarning => "SizeWarning",
+            Self::PlacementWarning => "PlacementWarning",
         }
     }
 }
@@ -179,6 +150,7 @@ pub(crate) fn findings(draft: &Draft<'_>) -> Vec<Finding> {
         resize_pending(draft),
         earlier_volumes(draft),
         size_warning(draft.world.desired.replicas),
+        placement_warning(draft),
     ]
 }
 
@@ -414,6 +386,37 @@ fn size_warning(replicas: i32) -> Finding {
     }
 }
 
+/// Where voters run is read from memory, which their pods have just refreshed: while one is restarted
+/// nothing is known to have changed.
+fn placement_warning(draft: &Draft<'_>) -> Finding {
+    let type_ = ConditionType::PlacementWarning;
+    let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for member in draft.memory.voters() {
+        if let Some(node) = &member.node {
+            nodes.entry(node).or_default().push(&member.name);
+        }
+    }
+    nodes.retain(|_node, names| names.len() > 1);
+    let Some(most) = nodes.values().map(Vec::len).max() else {
+        return finding(type_, false, "VotersApart", "no two voters run on one node");
+    };
+    let voters = draft.memory.voters().count();
+    let risk = if voters - most < quorum(voters) {
+        "the loss of one node would cost the quorum"
+    } else {
+        "the loss of one node would take several voters at once"
+    };
+    let shared: Vec<String> =
+        nodes.iter().map(|(node, names)| format!("{} on {node}", names.join(", "))).collect();
+    let message = format!(
+        "voters share a node ({}), and {risk}; make room on another node and delete the pod of one \
+            of them (a volume that is tied to its node keeps it there), or set \
+            scheduling.antiAffinity: Required",
+        shared.join("; ")
+    );
+    finding(type_, true, "VotersShareNode", message)
+}
+
 fn member_names(draft: &Draft<'_>, which: impl Fn(&MemberStatus) -> bool) -> String {
     let names: Vec<&str> = draft
         .memory
@@ -432,6 +435,12 @@ pub(crate) fn conditions(
     generation: i64,
     now: Timestamp,
 ) -> Vec<Condition> {
+    for Finding { type_, holds, reason, .. } in findings {
+        debug_assert!(
+            knows(*type_, *holds, reason),
+            "{type_:?}: {reason} is not in the vocabulary"
+        );
+    }
     let mut conditions: Vec<Condition> = findings
         .iter()
         .map(|finding| {

@@ -4,7 +4,8 @@ use crate::naming::ClusterName;
 use k8s_openapi::api::core::v1::{EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use quorate_crds::{
-    AntiAffinity, RetentionPolicy, ServiceType, StoreCluster, StoreOptions, TopologySpread,
+    AntiAffinity, PodTemplate, RetentionPolicy, ServiceType, StoreCluster, StoreOptions,
+    TopologySpread, UnhealthyPodEviction,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,8 @@ pub struct Defaults {
 pub struct Desired {
     /// Name and namespace.
     pub name: ClusterName,
+    /// Labels of every child, in addition to the operator's own.
+    pub labels: BTreeMap<String, String>,
     /// Wanted number of members.
     pub replicas: i32,
     /// Version of the server.
@@ -50,6 +53,10 @@ pub struct Desired {
     pub options: StoreOptions,
     /// Environment of the server container.
     pub env: Vec<EnvVar>,
+    /// What the spec shapes of the pods.
+    pub pod: PodTemplate,
+    /// When the budget lets a voter go that is not ready.
+    pub unhealthy_pod_eviction: UnhealthyPodEviction,
     /// Type of the client Service.
     pub service_type: ServiceType,
     /// Annotations of the client Service.

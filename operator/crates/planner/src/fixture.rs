@@ -67,7 +67,7 @@ pub(crate) fn fresh() -> Observed {
         services: Vec::new(),
         budgets: Vec::new(),
         jobs: Vec::new(),
-        nodes: Nodes::Seen(BTreeMap::from([("n1".to_owned(), NodeView::default())])),
+        nodes: Nodes::Seen(BTreeMap::new()),
         membership: Membership::NotAsked,
         members: BTreeMap::new(),
     }
@@ -383,8 +383,12 @@ impl Stage {
                 metadata.owner_references = Some(vec![controller(&uid)]);
                 self.identify(&mut metadata);
                 metadata.creation_timestamp = Some(Time(self.observed.now));
-                let spec =
-                    template.spec.map(|spec| PodSpec { node_name: Some("n1".into()), ..spec });
+                // A node for each.
+                let node_name = set.metadata.name.map(|set| format!("node-of-{set}"));
+                if let (Nodes::Seen(nodes), Some(name)) = (&mut self.observed.nodes, &node_name) {
+                    nodes.insert(name.clone(), NodeView::default());
+                }
+                let spec = template.spec.map(|spec| PodSpec { node_name, ..spec });
                 let pulled = image.is_some_and(|image| !self.bad_images.contains(&image));
                 let status = if pulled { ready() } else { waiting("ImagePullBackOff") };
                 self.observed.pods.push(Pod { metadata, spec, status: Some(status) });

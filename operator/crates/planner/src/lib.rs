@@ -61,6 +61,7 @@ pub mod desired;
 pub mod digest;
 pub(crate) mod draft;
 pub mod drift;
+pub(crate) mod health;
 pub mod limits;
 pub(crate) mod loss;
 pub(crate) mod memory;
@@ -75,6 +76,7 @@ mod steps;
 pub(crate) mod trouble;
 mod validate;
 pub(crate) mod version;
+pub mod vocabulary;
 pub(crate) mod world;
 
 #[cfg(test)]

@@ -45,9 +45,9 @@ pub const JOIN_DOUBLINGS_MAX: u32 = 4;
 /// times its grace. Longer means that nobody carries out the stopping: the kubelet is gone.
 pub const STOP_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long a member may take to stop, in seconds: hand over leadership, drain connections, flush
-/// (`docs/contract.md`).
-pub const GRACE_SECONDS: i64 = 30;
+/// How long a member may take to stop unless the spec says otherwise, in seconds: hand over
+/// leadership, drain connections, flush (`docs/contract.md`).
+pub const GRACE_SECONDS: i64 = quorate_crds::limits::GRACE_MIN;
 
 /// How long a member that was asked to stop still takes connections, in seconds: kube-proxy and the clients of the headless
 /// Service go on sending new ones until every node has heard that its endpoint is going.

@@ -85,6 +85,48 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: &[Self] = &[
+        Self::Paused,
+        Self::Hibernated,
+        Self::InvalidSpec,
+        Self::EarlierVolumesFound,
+        Self::NameTaken,
+        Self::Forming,
+        Self::FormationFailed,
+        Self::MembershipUnknown,
+        Self::ForeignCluster,
+        Self::ForeignMember,
+        Self::JoinerStarting,
+        Self::LearnerCatchingUp,
+        Self::QuorumAtRisk,
+        Self::MemberDown,
+        Self::NoLeader,
+        Self::BudgetPending,
+        Self::LeadershipMoving,
+        Self::PodStopping,
+        Self::VolumeLost,
+        Self::MemberRefuses,
+        Self::NodeLost,
+        Self::NodesUnreadable,
+        Self::CorruptAlarm,
+        Self::NoSpaceAlarm,
+        Self::PodEnded,
+        Self::QuorumLost,
+        Self::AllMembersLost,
+        Self::JoinerStuck,
+        Self::ClaimTerminating,
+        Self::Deleting,
+        Self::TemplatePending,
+        Self::MemberRestarting,
+        Self::NotRecovered,
+        Self::DowntimeExpected,
+        Self::RolloutFailed,
+        Self::RolloutPaused,
+        Self::VersionRefused,
+        Self::MemoryUnreadable,
+    ];
+
     /// Whether nothing changes until a person does something, so that there is no hurry to look
     /// again.
     #[must_use]

@@ -2,6 +2,7 @@
 
 use crate::conditions::{ConditionType, Finding, conditions, findings};
 use crate::draft::Draft;
+use crate::health;
 use crate::limits::FOREIGN_TEXT_MAX;
 use crate::memory::member_id;
 use crate::objects::labels::selector_text;
@@ -18,15 +19,15 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
         // Written before the act: from now on it is starting, and not down, until it is ready again.
         let on_purpose = [draft.restarting, draft.stopped].contains(&Some(member.ordinal));
         member.started = member.started && !on_purpose;
+        member.health = Some(health::of(&world, member));
+        member.lag = health::lag(&world, member);
+        let ordinal = member.ordinal;
+        member.endpoint = listed(member.role).then(|| world.desired.name.client_url(ordinal));
     }
     let findings = findings(draft);
     let observed = world.observed;
     let mut status = observed.status.clone();
     draft.memory.write(&mut status);
-    let listed = |role: MemberRole| match role {
-        MemberRole::Learner | MemberRole::Voter => true,
-        MemberRole::Pending | MemberRole::Removed => false,
-    };
     let members = draft.memory.members.values();
     status.observed_generation = Some(observed.cluster.generation);
     status.replicas = count(members.clone().filter(|m| listed(m.role)));
@@ -37,6 +38,8 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
         .leader()
         .and_then(|leader| members.clone().find(|m| member_id(m) == Some(leader)))
         .map(|member| member.name.clone());
+    let formed = draft.memory.cluster_id.is_some();
+    status.endpoint = formed.then(|| world.desired.name.client_service_url());
     status.version = lowest_version(draft);
     status.conditions = conditions(
         &observed.status.conditions,
@@ -46,6 +49,14 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
     );
     draft.events.extend(transitions(&observed.status.conditions, &findings));
     status
+}
+
+/// Whether the store lists a member of this role.
+fn listed(role: MemberRole) -> bool {
+    match role {
+        MemberRole::Learner | MemberRole::Voter => true,
+        MemberRole::Pending | MemberRole::Removed => false,
+    }
 }
 
 fn count<'a>(members: impl Iterator<Item = &'a MemberStatus>) -> i32 {
@@ -130,6 +141,9 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
             {
                 events.push(event(false, finding.type_.as_str()));
             }
+            ConditionType::PlacementWarning if turned && finding.holds => {
+                events.push(event(true, finding.reason));
+            }
             ConditionType::EarlierVolumesFound | ConditionType::SizeWarning
                 if turned && finding.holds =>
             {
@@ -142,7 +156,8 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
             | ConditionType::RestartPending
             | ConditionType::ResizePending
             | ConditionType::EarlierVolumesFound
-            | ConditionType::SizeWarning => {}
+            | ConditionType::SizeWarning
+            | ConditionType::PlacementWarning => {}
         }
     }
     events

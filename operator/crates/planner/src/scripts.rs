@@ -5,6 +5,8 @@ mod healing;
 mod leaving;
 mod life;
 mod objects;
+mod pods;
 mod replacing;
 mod rollout;
 mod scaling;
+mod transitions;

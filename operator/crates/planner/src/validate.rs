@@ -4,6 +4,7 @@ use crate::desired::{Defaults, Desired, Invalid};
 use crate::naming::ClusterName;
 use crate::quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use quorate_crds::reserved::{is_reserved_annotation, is_reserved_label};
 use quorate_crds::{RetentionPolicy, StoreCluster, StoreClusterSpec, UpdateType, limits, names};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(crate) fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<De
     check_spec(spec)?;
     let scheduling = spec.scheduling.clone().unwrap_or_default();
     let service = spec.service.clone().unwrap_or_default();
+    let budget = spec.disruption_budget.unwrap_or_default();
     let retention = spec.volume_retention.unwrap_or_default();
     let update = spec.update_strategy.unwrap_or_default();
     let annotations = cluster.metadata.annotations.as_ref();
@@ -28,6 +30,7 @@ pub(crate) fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<De
             .clone()
             .unwrap_or_else(|| format!("{}:{}", defaults.image_repository, spec.version)),
         name,
+        labels: spec.labels.clone(),
         replicas: spec.replicas,
         version: spec.version.clone(),
         image_pull_secrets: spec.image_pull_secrets.clone(),
@@ -41,6 +44,8 @@ pub(crate) fn validate(cluster: &StoreCluster, defaults: &Defaults) -> Result<De
         priority_class: scheduling.priority_class,
         options: spec.options.clone().unwrap_or_default(),
         env: spec.env.clone(),
+        pod: spec.pod_template.clone().unwrap_or_default(),
+        unhealthy_pod_eviction: budget.unhealthy_pod_eviction_policy.unwrap_or_default(),
         service_type: service.type_.unwrap_or_default(),
         service_annotations: service.annotations,
         service_labels: service.labels,
@@ -123,7 +128,53 @@ fn check_spec(spec: &StoreClusterSpec) -> Result<(), Invalid> {
             variable.name
         )));
     }
+    check_keys(spec)
+}
+
+/// Keys of labels and annotations: what CEL refuses too, and what no rule of admission can check
+/// within its cost, since a key is not bounded before it is looked at.
+fn check_keys(spec: &StoreClusterSpec) -> Result<(), Invalid> {
+    let pod = spec.pod_template.iter();
+    let annotations = pod.clone().flat_map(|pod| pod.annotations.keys());
+    let service = spec.service.iter().flat_map(|service| service.labels.keys());
+    let labels = spec.labels.keys().chain(pod.flat_map(|pod| pod.labels.keys())).chain(service);
+    let label = labels.map(|key| (key, is_reserved_label(key)));
+    let annotation = annotations.map(|key| (key, is_reserved_annotation(key)));
+    for (key, reserved) in label.chain(annotation) {
+        if reserved {
+            return Err(Invalid(format!(
+                "the key {key:?} of a label or annotation is reserved for the operator and for \
+                    Kubernetes; choose another one"
+            )));
+        }
+        if !is_qualified(key) {
+            return Err(Invalid(format!(
+                "{key:?} is no key of a label or annotation: write a name of at most 63 letters, \
+                    digits, dashes, dots and underscores, optionally after a domain and a slash"
+            )));
+        }
+    }
     Ok(())
+}
+
+/// Whether Kubernetes takes this as the key of a label (apimachinery `IsQualifiedName`).
+fn is_qualified(key: &str) -> bool {
+    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(p, name)| (Some(p), name));
+    let ends = |text: &str, alphanumeric: fn(char) -> bool| {
+        text.starts_with(alphanumeric) && text.ends_with(alphanumeric)
+    };
+    let named = (1..=63).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        && ends(name, |c| c.is_ascii_alphanumeric());
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let placed = prefix.is_none_or(|prefix| {
+        prefix.len() <= 253
+            && prefix.split('.').all(|part| {
+                part.chars().all(|c| plain(c) || c == '-')
+                    && ends(part, |c| c.is_ascii_lowercase() || c.is_ascii_digit())
+            })
+    });
+    named && placed
 }
 
 #[cfg(test)]
@@ -175,5 +226,23 @@ mod tests {
         assert!(refusal(|c| c.spec.storage.size = "8 gigs".into()).contains("8Gi"));
         let variable = EnvVar { name: "ETCD_NAME".into(), ..EnvVar::default() };
         assert!(refusal(|c| c.spec.env.push(variable)).contains("spec.options"));
+    }
+
+    #[test]
+    fn keys_that_are_reserved_or_none_are_refused() {
+        let label = |key: &'static str| {
+            refusal(move |c| drop(c.spec.labels.insert(key.to_owned(), "x".to_owned())))
+        };
+        assert!(label("quorate.dev/role").contains("reserved"));
+        for key in ["", "a b", "-a", "a/b/c", "Upper.example/a", "example./a", "/a"] {
+            assert!(label(key).contains("no key of a label"), "{key:?}");
+        }
+        assert!(label(&*Box::leak("a".repeat(64).into_boxed_str())).contains("at most 63"));
+        let annotations = [("quorate.dev/version".to_owned(), "x".to_owned())].into();
+        let pod = quorate_crds::PodTemplate { annotations, ..quorate_crds::PodTemplate::default() };
+        assert!(refusal(|c| c.spec.pod_template = Some(pod)).contains("reserved"));
+        for key in ["a", "team", "example.com/Team_1", "app.kubernetes.io/part-of"] {
+            assert!(is_qualified(key), "{key}");
+        }
     }
 }

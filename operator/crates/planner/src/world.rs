@@ -31,7 +31,11 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     pub(crate) fn owner(&self) -> Owner<'a> {
-        Owner { name: &self.desired.name, uid: &self.observed.cluster.uid }
+        Owner {
+            name: &self.desired.name,
+            uid: &self.observed.cluster.uid,
+            extra: &self.desired.labels,
+        }
     }
 
     /// Whether an object's controller is our StoreCluster, by UID: a name alone proves nothing.

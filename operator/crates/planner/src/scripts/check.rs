@@ -72,7 +72,11 @@ fn the_volume_of_a_removed_voter_stays_until_another_votes() {
 #[test]
 fn nothing_is_formed_or_made_empty_again() {
     let stage = Stage::at_rest(1);
-    let owner = crate::objects::labels::Owner { name: &stage.desired().name, uid: "u" };
+    let owner = crate::objects::labels::Owner {
+        name: &stage.desired().name,
+        uid: "u",
+        extra: &stage.desired().labels,
+    };
     let desired = stage.desired();
     let job = crate::objects::formation_job::form(&owner, &desired, "u", 0, 1);
     assert_eq!(law(&stage, &acting(Action::CreateJob(Box::new(job)))), "INV-O5");

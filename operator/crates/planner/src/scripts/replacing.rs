@@ -41,9 +41,11 @@ fn refuse(stage: &mut Stage, ordinal: i32, verdict: &str) {
         Some(PodStatus { container_statuses: statuses, ..PodStatus::default() });
 }
 
+/// These nodes there are, beside those that the stage gave to each member.
 fn nodes(stage: &mut Stage, views: &[(&str, NodeView)]) {
-    let views = views.iter().map(|(name, view)| ((*name).to_owned(), *view));
-    stage.observed.nodes = Nodes::Seen(views.collect());
+    let Nodes::Seen(seen) = &mut stage.observed.nodes else { panic!("the stage sees its nodes") };
+    seen.retain(|name, _view| name.starts_with("node-of-"));
+    seen.extend(views.iter().map(|(name, view)| ((*name).to_owned(), *view)));
 }
 
 /// db-2 runs on a node of its own.
