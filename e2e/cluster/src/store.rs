@@ -10,7 +10,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use quorate_crds::names::ANNOTATION_VERSION;
 use quorate_crds::{StoreCluster, StoreClusterStatus};
-use quorate_kubernetes::{Process, Severed, command};
+use quorate_kubernetes::{Part, Process, Severed, command};
 use quorate_proto::etcdserverpb;
 use serde_json::{Value, json};
 
@@ -188,12 +188,12 @@ impl Store {
         self.settled(replicas).await
     }
 
-    /// Waits until these are the members, all of them voters and ready, and all is settled.
+    /// Waits until these are the members, all of them voters.
     ///
     /// # Errors
     /// Not in time.
-    pub async fn consists_of(&self, names: &[&str]) -> Result<StoreClusterStatus> {
-        until(&format!("the members to be {}", names.join(", ")), SCALED, async || {
+    pub async fn voters_are(&self, names: &[&str]) -> Result<()> {
+        until(&format!("the voters to be {}", names.join(", ")), SCALED, async || {
             let members = self.members().await.map_err(|error| format!("{error:#}"))?;
             let mut seats: Vec<_> =
                 members.iter().map(|it| (it.name.as_str(), it.is_learner)).collect();
@@ -205,7 +205,15 @@ impl Store {
                 Err(format!("they are {seats:?}"))
             }
         })
-        .await?;
+        .await
+    }
+
+    /// Waits until these are the voters, all of them ready, and all is settled.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn consists_of(&self, names: &[&str]) -> Result<StoreClusterStatus> {
+        self.voters_are(names).await?;
         self.settled(i32::try_from(names.len()).context("a number of members")?).await
     }
 
@@ -398,6 +406,20 @@ impl Store {
             addresses.push(ip_of(&self.pod(other).await?)?);
         }
         sever(turn, &self.pod(member).await?, &addresses)
+    }
+
+    /// The process of a member's server, on this host.
+    ///
+    /// # Errors
+    /// It does not run, or its node is gone.
+    pub async fn server(&self, turn: &Turn, member: &str) -> Result<Process> {
+        let pod = self.pod(member).await?;
+        let node = pod.spec.and_then(|spec| spec.node_name).context("the pod has no node")?;
+        // Members of other clusters have the same names.
+        let own = format!("http://{member}-0.{NAME}-peers.{}.svc:", self.namespace);
+        let mut servers = turn.bed.node(&node)?.processes(Part::Pods)?;
+        servers.retain(|process| process.command_line.contains(&format!("urls={own}")));
+        servers.pop().with_context(|| format!("{member} does not run"))
     }
 
     /// Deletes the pod of a member as kubectl does: it is asked to stop, and comes back.

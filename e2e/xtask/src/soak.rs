@@ -118,9 +118,21 @@ fn batches() -> Vec<Batch> {
         ),
         Batch::longer(
             "ten upgrades to the next feature level on the test bed",
-            "test --locked --package=quorate-e2e-cluster --test=fears -- --nocapture no_old_member_meets",
+            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture no_old_member_meets",
             "QUORATE_UPGRADES",
             SOAK_UPGRADES,
+        ),
+        Batch::longer(
+            "the operator killed before and after each of its writes",
+            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture operator_crashes",
+            "QUORATE_CRASH_POINTS",
+            "all",
+        ),
+        Batch::longer(
+            "the long fears",
+            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture --test-threads=1 --ignored",
+            "RUST_BACKTRACE",
+            "1",
         ),
         Batch::upgrades(),
     ];

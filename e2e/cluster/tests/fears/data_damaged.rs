@@ -1,12 +1,11 @@
 //! Fear: a disk returns other bytes than were written, and they are served, or spread, or the member is lost for good.
 
-use quorate_e2e_cluster::fixture::{Turn, turn};
+use quorate_e2e_cluster::fixture::turn;
 use quorate_e2e_cluster::limits::HEALED;
 use quorate_e2e_cluster::store::{Store, kill_dead};
 use quorate_e2e_cluster::wait::until;
 use quorate_e2e_cluster::witness::Witness;
 use quorate_e2e_store::damage;
-use quorate_kubernetes::Part;
 use quorate_proto::etcdserverpb::RangeRequest;
 
 /// A value that is found again in the file that holds it.
@@ -29,18 +28,6 @@ async fn says_corrupt(store: &Store, member: &str) {
     .unwrap();
 }
 
-/// kill -9 of a member's server.
-async fn kill(turn: &Turn, store: &Store, member: &str) {
-    let pod = store.pod(member).await.unwrap();
-    let node = turn.bed.node(&pod.spec.unwrap().node_name.unwrap()).unwrap();
-    let name = format!("--name={member}");
-    let of_it = |command_line: &str| command_line.split(' ').any(|word| word == name);
-    let mut servers = node.processes(Part::Pods).unwrap();
-    servers.retain(|process| of_it(&process.command_line));
-    assert_eq!(servers.len(), 1, "{member} runs once: {servers:?}");
-    kill_dead(&servers[0]).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_the_log_and_in_the_rows_and_the_member_is_replaced() {
     let turn = turn().await.unwrap();
@@ -53,7 +40,7 @@ async fn in_the_log_and_in_the_rows_and_the_member_is_replaced() {
 
     let log = store.directory("db-2-1").await.unwrap().join("data");
     damage::flip_bit_of_log(&log).unwrap();
-    kill(&turn, &store, "db-2").await;
+    kill_dead(&store.server(&turn, "db-2").await.unwrap()).unwrap();
     says_corrupt(&store, "db-2").await;
     store.consists_of(&["db-0", "db-1", "db-3"]).await.unwrap();
 

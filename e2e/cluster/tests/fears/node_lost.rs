@@ -63,7 +63,9 @@ async fn its_processes_dead_the_member_is_replaced_once_that_is_allowed() {
     store.patch(json!({"spec": {"recovery": {"replaceAfter": "10s"}}})).await.unwrap();
     let left: Vec<&str> = ["db-0", "db-1", "db-2"].into_iter().filter(|it| *it != member).collect();
     let expected = [left[0], left[1], "db-3"];
-    store.consists_of(&expected).await.unwrap();
+    store.voters_are(&expected).await.unwrap();
+    // The old pod is on its way out, which only its kubelet can say that it is.
+    store.told("Progressing", "True", "PodStopping").await.unwrap();
 
     turn.bed.revive(&node).unwrap();
     store.consists_of(&expected).await.unwrap();
@@ -90,7 +92,7 @@ async fn cut_off_but_alive_the_member_comes_back_to_a_cluster_that_it_has_left()
     is_not_ready(&turn, &node).await;
     let left: Vec<&str> = ["db-0", "db-1", "db-2"].into_iter().filter(|it| *it != member).collect();
     let expected = [left[0], left[1], "db-3"];
-    store.consists_of(&expected).await.unwrap();
+    store.voters_are(&expected).await.unwrap();
     store.put("kept", "without it").await.unwrap();
 
     node.restore_network().unwrap();
