@@ -10,6 +10,8 @@ mod earlier_claims;
 mod hibernate;
 mod invalid_manifests;
 mod kubectl_words;
+mod member_leaves;
+mod member_replaced;
 mod operator_killed;
 mod pods_deleted;
 mod seed_wiped;
