@@ -131,6 +131,7 @@ impl Memory {
                 node: None,
                 ready: false,
                 started: false,
+                voted: false,
                 version: None,
                 verdict: None,
                 since: Time(now),
