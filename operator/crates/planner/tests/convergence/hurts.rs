@@ -43,7 +43,9 @@ impl World {
                 let held = self.members_of_node(node);
                 // Its voters at once must leave a quorum with data; with local volumes that is few.
                 let spared = held.len() <= 1 && held.iter().all(|id| self.may_lose(*id));
-                spared && others > 2 && {
+                // Nor is the seed taken before it is one: only a person can begin a formation anew.
+                let formed = self.status().cluster_id.is_some();
+                formed && spared && others > 2 && {
                     self.nodes.insert(node, NodeState::Deleted);
                     true
                 }
