@@ -136,6 +136,10 @@ pub struct MemberStatus {
     /// is starting, not down.
     #[serde(default)]
     pub started: bool,
+    /// Memory: whether it ever had a vote. The volume of such a member is kept until there are as many
+    /// voters as wanted without it.
+    #[serde(default, skip_serializing_if = "crate::store_cluster::is_false")]
+    pub voted: bool,
     /// Memory and report: the version that its pod ran when it was ready last; what may be upgraded
     /// to, and back to, is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

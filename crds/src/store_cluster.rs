@@ -348,6 +348,6 @@ pub enum RetentionPolicy {
     Delete,
 }
 
-fn is_false(value: &bool) -> bool {
+pub(crate) fn is_false(value: &bool) -> bool {
     !*value
 }

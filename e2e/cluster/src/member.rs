@@ -3,12 +3,13 @@
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
+use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_proto::etcdserverpb::kv_client::KvClient;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_proto::etcdserverpb::{
-    MemberListRequest, MemberListResponse, MoveLeaderRequest, PutRequest, RangeRequest,
-    RangeResponse, StatusRequest, StatusResponse,
+    AlarmRequest, AlarmType, MemberListRequest, MemberListResponse, MoveLeaderRequest, PutRequest,
+    RangeRequest, RangeResponse, StatusRequest, StatusResponse,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -89,6 +90,17 @@ impl Member {
         let mut client = MaintenanceClient::new(self.channel.clone());
         let answer = client.move_leader(MoveLeaderRequest { target_id }).await;
         answer.map(drop).with_context(|| format!("MoveLeader of {}", self.address))
+    }
+
+    /// Raises the alarm CORRUPT against a member, as a corruption check does.
+    ///
+    /// # Errors
+    /// No answer, or no quorum.
+    pub async fn accuse(&self, member_id: u64) -> Result<()> {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        let (action, alarm) = (AlarmAction::Activate as i32, AlarmType::Corrupt as i32);
+        let answer = client.alarm(AlarmRequest { action, member_id, alarm }).await;
+        answer.map(drop).with_context(|| format!("Alarm of {}", self.address))
     }
 
     /// Writes a key and returns the revision of the write.

@@ -20,29 +20,39 @@ async fn delete_claim(store: &Store, claim: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_followers_and_then_the_leaders_and_no_client_notices() {
+async fn a_followers_and_the_leaders_claim_are_deleted_and_no_client_sees_it() {
     let turn = turn().await.unwrap();
     let store = Store::formed(&turn, "fear-claims", 3).await.unwrap();
     store.let_lead("db-0").await.unwrap();
     let witness = Witness::start(&store);
     let load = Load::start(&store).await.unwrap();
 
+    delete_claim(&store, "db-1-1").await;
+    let message = store.told("Degraded", "True", "VolumeLost").await.unwrap();
+    assert!(message.contains("db-1"), "{message}");
+    store.consists_of(&["db-0", "db-2", "db-3"]).await.unwrap();
+
+    let leader = store.let_lead("db-2").await.unwrap();
     delete_claim(&store, "db-2-1").await;
-    store.consists_of(&["db-0", "db-1", "db-3"]).await.unwrap();
-    assert_eq!(store.leader().await.unwrap(), "db-0", "the leader had nothing to do with it");
-    delete_claim(&store, "db-0-1").await;
-    store.consists_of(&["db-1", "db-3", "db-4"]).await.unwrap();
+    store.told("Degraded", "True", "VolumeLost").await.unwrap();
+    store.consists_of(&["db-0", "db-3", "db-4"]).await.unwrap();
+    store.told("Degraded", "False", "AsExpected").await.unwrap();
 
     let claims = store.claims().await.unwrap();
     let claims: Vec<String> = claims.iter().map(ResourceExt::name_any).collect();
-    assert_eq!(claims, ["db-1-1", "db-3-1", "db-4-1"]);
+    assert_eq!(claims, ["db-0-1", "db-3-1", "db-4-1"], "those of the lost are gone");
     let outcome = load.stop().await.unwrap();
-    outcome.verify(&store).await.unwrap();
     let seen = witness.stop().await.unwrap();
-    seen.one_cluster().unwrap();
-    seen.one_change_at_a_time().unwrap();
-    assert_eq!(seen.joiners_learned_first().unwrap(), 2);
+    outcome.verify(&store).await.unwrap();
+    outcome.heavy().unwrap();
     outcome.untroubled().unwrap();
+    seen.one_cluster().unwrap();
+    seen.never_two_silent().unwrap();
+    seen.one_change_at_a_time().unwrap();
+    seen.leadership_left_before(leader).unwrap();
+    assert_eq!(seen.joiners_learned_first().unwrap(), 2);
+    let requests = store.audit.requests().unwrap();
+    assert_eq!(requests.iter().filter(|it| it.made("jobs")).count(), 1, "formed once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@
 mod bad_image;
 mod children_restored;
 mod claims_deleted;
+mod corruption_accused;
 mod create_and_scale;
 mod data_damaged;
 mod drain_node;
@@ -12,6 +13,7 @@ mod earlier_claims;
 mod hibernate;
 mod invalid_manifests;
 mod kubectl_words;
+mod member_leaves;
 mod member_partitioned;
 mod node_lost;
 mod operator_crashes;

@@ -521,8 +521,8 @@ impl Case<'_> {
             );
         }
         let voters = self.memory().members.iter().filter(|it| it.role == MemberRole::Voter).count();
-        let served = member.is_some_and(|member| member.version.is_some());
-        if served && usize::try_from(self.desired.replicas).is_ok_and(|wanted| voters < wanted) {
+        let voted = member.is_some_and(|member| member.voted);
+        if voted && usize::try_from(self.desired.replicas).is_ok_and(|wanted| voters < wanted) {
             return refuse(
                 "INV-O3",
                 format!("nobody votes yet in place of the member of claim {}", claim.name),

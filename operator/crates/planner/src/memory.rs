@@ -134,6 +134,7 @@ impl Memory {
                 health: None,
                 lag: None,
                 started: false,
+                voted: false,
                 version: None,
                 verdict: None,
                 since: Time(now),

@@ -91,6 +91,13 @@ fn a_list_that_cannot_be_had_for_a_moment_starts_nobody() {
 }
 
 #[test]
+fn an_answer_that_is_missed_once_starts_nobody_either() {
+    let mut stage = stopped();
+    stage.lose_view(1);
+    assert!(!told(&stage.plan()).contains("apply"), "a quorum without it confirmed the list");
+}
+
+#[test]
 fn nobody_is_stopped_beside_a_voter_that_is_not_well() {
     let mut stage = Stage::at_rest(5);
     stage.lose(0);

@@ -64,7 +64,8 @@ pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
     if draft.actions.iter().any(Action::is_disruptive) {
         return;
     }
-    if let Some(mate) = broken(&world, &crew) {
+    let calm = draft.memory.operation.is_none();
+    if let Some(mate) = broken(&world, &crew, calm) {
         return heal(draft, roster, &crew, mate);
     }
     // What changes the membership says itself what it waits for.
@@ -176,13 +177,14 @@ fn unrecovered(world: &World<'_>, mate: &Mate<'_>) -> Option<String> {
 
 /// The outdated member that is to be healed first: one that does nothing, else one that is not well.
 /// A learner is never ready; it is well if it follows. A voter that the kubelet calls ready and that
-/// the operator has not reached for a moment is not broken: it has its turn.
-fn broken<'a, 'b>(world: &World<'_>, crew: &'b [Mate<'a>]) -> Option<&'b Mate<'a>> {
+/// the operator has not reached for a moment is not broken: it has its turn. One that is ready and does
+/// not recover is, but not in the midst of a change of the membership.
+fn broken<'a, 'b>(world: &World<'_>, crew: &'b [Mate<'a>], calm: bool) -> Option<&'b Mate<'a>> {
     let ailing = crew.iter().filter(|mate| {
         let well = if mate.voter {
             let well = world.is_well(mate.id, mate.ordinal)
                 || mate.pod.is_some_and(is_ready) && !world.long_unreachable(mate.id);
-            well && unrecovered(world, mate).is_none()
+            well && !(calm && unrecovered(world, mate).is_some())
         } else {
             world.follows(mate.id).is_some()
         };

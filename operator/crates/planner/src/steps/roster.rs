@@ -27,6 +27,7 @@ pub(crate) fn step(draft: &mut Draft<'_>, cluster_id: u64) -> Option<Roster> {
         }
         let was = member.role;
         member.id = Some(hex(seat.id));
+        member.voted |= !seat.learner;
         member.role = if seat.learner { MemberRole::Learner } else { MemberRole::Voter };
         if was != MemberRole::Voter && !seat.learner {
             let name = member.name.clone();

@@ -24,7 +24,7 @@ pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
             draft.memory.operation = None;
         }
     }
-    let Some(roster) = roster else { return scale_down::stay_stopped(draft) };
+    let Some(roster) = roster else { return scale_down::stay_stopped(draft, None) };
     if draft.world.desired.hibernated {
         draft.wait(
             Reason::Hibernated,

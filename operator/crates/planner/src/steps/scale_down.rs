@@ -37,7 +37,7 @@ fn remove(draft: &mut Draft<'_>, roster: &Roster, ordinal: i32, seat: Seat) {
         }
         return draft.wait(Reason::PodStopping, format!("{name} is leaving"));
     }
-    stay_stopped(draft);
+    stay_stopped(draft, Some(roster));
     let Some(leader) = world.leader() else {
         let message = format!("no member leads; {name} leaves when one does");
         return draft.wait(Reason::NoLeader, message);
@@ -89,9 +89,10 @@ fn is_stopped(world: &World<'_>, ordinal: i32, seat: Seat) -> bool {
     }
 }
 
-/// A voter that was stopped because it leaves stays so as long as the others are a quorum without it,
-/// whether or not a list of members can be had at this moment. If they are not, it is started again.
-pub(crate) fn stay_stopped(draft: &mut Draft<'_>) {
+/// A voter that was stopped because it leaves stays so as long as the others are a quorum without it:
+/// they all answer, or have confirmed a list although its pod is gone. One answer that is missing or a
+/// list that cannot be had for a moment starts nobody. If they are not, it is started again.
+pub(crate) fn stay_stopped(draft: &mut Draft<'_>, roster: Option<&Roster>) {
     let world = draft.world;
     let leaving = draft.memory.operation.as_ref().filter(|it| it.kind == OperationKind::Leave);
     let Some(ordinal) = leaving.map(|operation| operation.ordinal) else { return };
@@ -99,7 +100,9 @@ pub(crate) fn stay_stopped(draft: &mut Draft<'_>) {
     let votes = draft.memory.voters().any(|member| member.ordinal == ordinal);
     let others = draft.memory.voters().filter(|member| member.ordinal != ordinal);
     let others = others.filter_map(member_id).filter(|id| world.observed.answer(*id).is_some());
-    if votes && voters >= 3 && others.count() >= quorum(voters) && world.is_told_to_stop(ordinal) {
+    let spared =
+        others.count() >= quorum(voters) || roster.is_some() && world.pod(ordinal).is_none();
+    if votes && voters >= 3 && spared && world.is_told_to_stop(ordinal) {
         draft.stopped = Some(ordinal);
     }
 }
@@ -155,9 +158,9 @@ pub(crate) fn clear_away(draft: &mut Draft<'_>, roster: Option<&Roster>, ordinal
     if accused {
         return true;
     }
-    // Only a voter has ever been ready. Its data are kept until others hold them in its place.
+    // The data of a voter are kept until others hold them in its place.
     let wanted = usize::try_from(world.desired.replicas).unwrap_or(usize::MAX);
-    if member.version.is_some() && draft.memory.voters().count() < wanted {
+    if member.voted && draft.memory.voters().count() < wanted {
         return false;
     }
     let settled = claim_is_settled(&world, &draft.memory, &member, &mut draft.actions);

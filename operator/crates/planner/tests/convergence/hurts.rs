@@ -25,6 +25,10 @@ pub(crate) const HURTS: [&str; 12] = [
 
 impl World {
     pub(crate) fn take_away(&mut self, kind: &str) -> bool {
+        // Before that there is no member to lose; only a person can begin a formation anew.
+        if self.status().cluster_id.is_none() {
+            return false;
+        }
         match kind {
             "claim deleted" | "claim taken away" | "claim lost" | "claim replaced"
             | "disk wiped" | "disk corrupted" => self.hurt_data(kind),
@@ -141,7 +145,7 @@ impl World {
         let Some(Disk::Data { cluster, member, .. }) = self.disks.get(&uid).cloned() else {
             return false;
         };
-        if self.status().cluster_id.is_none() || !self.may_lose(member) {
+        if !self.may_lose(member) {
             return false;
         }
         let now = self.now();

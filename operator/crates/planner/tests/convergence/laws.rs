@@ -34,7 +34,9 @@ pub(crate) fn is_lost(world: &World, id: u64) -> bool {
     }
     let ordinal = world.desired().name.ordinal_of_peer_url(&entry.peer_url).expect("ours");
     let members = world.status().members;
-    let member = members.iter().find(|member| member.ordinal == ordinal).expect("remembered");
+    // Nothing is known of one that the operator has not heard of yet.
+    let member = members.iter().find(|member| member.ordinal == ordinal);
+    let Some(member) = member else { return false };
     let Some(claim) = world.live.claims.get(&member.claim) else { return true };
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     if claim.metadata.deletion_timestamp.is_some()
