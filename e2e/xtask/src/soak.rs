@@ -129,8 +129,14 @@ fn batches() -> Vec<Batch> {
             "all",
         ),
         Batch::longer(
-            "the long fears",
-            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture --test-threads=1 --ignored",
+            "twelve members that become three",
+            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture twelve_members::",
+            "RUST_BACKTRACE",
+            "1",
+        ),
+        Batch::longer(
+            "a roll forth and back on the test bed",
+            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture forth_and_back",
             "RUST_BACKTRACE",
             "1",
         ),

@@ -72,8 +72,8 @@ async fn of_two_and_then_of_all_and_nothing_is_guessed() {
     for member in ["db-1", "db-2"] {
         store.api::<Pod>().delete(&format!("{member}-0"), &now).await.unwrap();
     }
-    store.patch(json!({"spec": {"paused": false}})).await.unwrap();
     let message = store.told("QuorumHealthy", "False", "QuorumLost").await.unwrap();
+    store.patch(json!({"spec": {"paused": false}})).await.unwrap();
     for known in ["db-0 answers", "db-1 has lost its volume", "db-2 has lost its volume"] {
         assert!(message.contains(known), "{message}");
     }

@@ -29,7 +29,7 @@ async fn says_corrupt(store: &Store, member: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_the_log_and_in_the_rows_and_the_member_is_replaced() {
+async fn in_the_log_it_costs_the_member_and_in_young_rows_a_restart() {
     let turn = turn().await.unwrap();
     let store = Store::formed(&turn, "fear-damage", 3).await.unwrap();
     store.let_lead("db-0").await.unwrap();
@@ -62,15 +62,18 @@ async fn in_the_log_and_in_the_rows_and_the_member_is_replaced() {
         serializable: true,
         ..RangeRequest::default()
     };
-    let read = member.range(all).await;
+    let read = member.range(all.clone()).await;
     assert!(read.is_err(), "damaged rows were served: {read:?}");
-    says_corrupt(&store, "db-1").await;
-    store.consists_of(&["db-0", "db-3", "db-4"]).await.unwrap();
-
-    for number in 0..40 {
-        let value = store.value(&format!("mark/{number:02}")).await.unwrap();
-        assert_eq!(value.as_deref(), Some(MARK));
-    }
+    // The server ends. No checkpoint holds these rows yet, so they are written anew from the log.
+    until("db-1 to serve what was written", HEALED, async || {
+        let member = store.member("db-1").await.map_err(|error| format!("{error:#}"))?;
+        let page = member.range(all.clone()).await.map_err(|error| format!("{error:#}"))?;
+        let whole = page.kvs.len() == 40 && page.kvs.iter().all(|pair| pair.value == mark);
+        if whole { Ok(()) } else { Err(format!("{} keys", page.kvs.len())) }
+    })
+    .await
+    .unwrap();
+    store.consists_of(&["db-0", "db-1", "db-3"]).await.unwrap();
     let seen = witness.stop().await.unwrap();
     seen.one_cluster().unwrap();
     seen.one_change_at_a_time().unwrap();

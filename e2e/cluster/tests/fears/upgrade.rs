@@ -17,7 +17,6 @@ use serde_json::json;
 const UPGRADES: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the gate upgrades to the next minor version twice: cargo xtask soak"]
 async fn forth_and_back_under_load_the_leader_last_each_time() {
     let turn = turn().await.unwrap();
     let store = Store::formed(&turn, "fear-upgrade", 3).await.unwrap();
