@@ -5,9 +5,9 @@
 //! cannot be taken back is planned a second time on it before it is carried out.
 //!
 //! A member that does not answer is part of what was seen. What a single observation cannot know is
-//! since when it is silent; [`Silences`] remembers that from one pass to the next. It is the only
-//! memory of this process: after a restart silence counts from the first look, which can only make
-//! the operator more patient.
+//! since when it is silent; [`Silences`] remembers that from one pass to the next. After a restart
+//! silence counts from the first look, which can only make the operator more patient. What the API
+//! server refused ([`Refusals`]) is the other thing that is remembered so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,13 +29,16 @@ use quorate_crds::names::{
     COMPONENT_MEMBER, FINALIZER, LABEL_CLUSTER, LABEL_COMPONENT, LABEL_ORDINAL,
 };
 use quorate_planner::naming::{CLIENT_PORT, parse_hex};
-use quorate_planner::{ClusterFacts, MemberAnswer, MemberView, Membership, Observed, StoreMember};
+use quorate_planner::{
+    ClusterFacts, MemberAnswer, MemberView, Membership, Observed, StorageClasses, StoreMember,
+};
 use quorate_proto::etcdserverpb::StatusResponse;
 use serde::de::DeserializeOwned;
 
 use crate::error_policy::ClusterKey;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::refusals::Refusals;
 use crate::store_client::{self, Address, AskError, StoreClient};
 use crate::watches::Caches;
 
@@ -91,8 +94,7 @@ impl Contacts {
     }
 }
 
-/// The children of one cluster, whoever owns them.
-#[derive(Default)]
+/// The children of one cluster, whoever owns them, and what is known of the classes of its volumes.
 pub(crate) struct Children {
     sets: Vec<StatefulSet>,
     pods: Vec<Pod>,
@@ -100,6 +102,7 @@ pub(crate) struct Children {
     services: Vec<Service>,
     budgets: Vec<PodDisruptionBudget>,
     jobs: Vec<Job>,
+    classes: StorageClasses,
 }
 
 impl Children {
@@ -112,12 +115,15 @@ impl Children {
             services: select(&caches.services, namespace, name),
             budgets: select(&caches.budgets, namespace, name),
             jobs: select(&caches.jobs, namespace, name),
+            classes: caches.storage_classes(),
         }
     }
 
-    /// As the API server's storage has them now.
+    /// As the API server's storage has them now; the classes as the caches have them, since nothing that
+    /// is confirmed depends on them.
     pub(crate) async fn live(
         client: &Client,
+        caches: &Caches,
         namespace: &str,
         name: &str,
     ) -> Result<Children, kube::Error> {
@@ -129,7 +135,8 @@ impl Children {
             list(client, namespace, name),
             list(client, namespace, name),
         )?;
-        Ok(Children { sets, pods, claims, services, budgets, jobs })
+        let classes = caches.storage_classes();
+        Ok(Children { sets, pods, claims, services, budgets, jobs, classes })
     }
 }
 
@@ -138,6 +145,7 @@ pub(crate) async fn observe(
     cluster: &StoreCluster,
     children: Children,
     silences: &std::sync::Mutex<Silences>,
+    refusals: &std::sync::Mutex<Refusals>,
     metrics: &Arc<Metrics>,
 ) -> Sight {
     let status = cluster.status.clone().unwrap_or_default();
@@ -167,6 +175,10 @@ pub(crate) async fn observe(
             Some((id, error.to_owned()))
         })
         .collect();
+    let refused_growths = {
+        let mut refusals = refusals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        refusals.of(&key, &children.claims)
+    };
     let (membership, members) = {
         let mut silences = silences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let silence = silences.of.entry(key).or_default();
@@ -184,6 +196,8 @@ pub(crate) async fn observe(
         services: children.services,
         budgets: children.budgets,
         jobs: children.jobs,
+        storage_classes: children.classes,
+        refused_growths,
         membership,
         members,
     };

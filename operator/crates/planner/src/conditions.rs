@@ -11,6 +11,7 @@
 //! | Progressing | True | Forming, JoinerStarting, LearnerCatchingUp, LeadershipMoving, PodStopping, … | what is under way or waits: any [`Reason`] |
 //! | | True | MemberRestarting, DowntimeExpected | a member is being restarted, or comes up after it |
 //! | | True | TemplatePending, NotRecovered, MemberDown | the next restart waits for this |
+//! | | True | VolumesGrowing | volumes are on their way to the wanted size |
 //! | | True | RolloutFailed, RolloutPaused, VersionRefused | members keep older settings until a person acts |
 //! | | True | Scaling | another member joins or leaves next |
 //! | | True | MembersStarting | members are on their way to being ready |
@@ -26,7 +27,10 @@
 //! | | False | QuorumLost, Forming, Hibernated, Deleting | it does not |
 //! | RestartPending | True | SettingsChanged | the named members run older settings, or come up with the new ones |
 //! | | False | UpToDate | none does |
-//! | ResizePending | True | VolumesSmaller | the named members have smaller volumes than `storage.size` |
+//! | ResizePending | True | VolumesGrowing | the volumes of the named members are on their way to `storage.size`, one after the other |
+//! | | True | ClassCannotExpand | they cannot grow, because their StorageClass does not allow it |
+//! | | True | GrowthRefused | the API server does not let them grow |
+//! | | True | GrowthFailed | the storage or a node failed to grow one; the others wait |
 //! | | False | UpToDate | none has |
 //! | EarlierVolumesFound | True | EarlierVolumesFound | claims of an earlier cluster wait for adopt or discard |
 //! | | False | NoneFound | none do |
@@ -36,9 +40,9 @@
 //! Messages carry no times and no counters, so that a status that says the same is the same.
 
 use crate::draft::Draft;
+use crate::growth;
 use crate::memory::member_id;
 use crate::objects::pod::settings_digest;
-use crate::quantity;
 use crate::reason::Reason;
 use crate::world::{annotation, is_terminating, quorum};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -58,7 +62,8 @@ pub enum ConditionType {
     QuorumHealthy,
     /// Members run settings that are not the wanted ones.
     RestartPending,
-    /// Members have smaller volumes than wanted.
+    /// Members have smaller volumes than wanted, or volumes that are not as large yet as they were asked
+    /// to be.
     ResizePending,
     /// Claims of an earlier cluster of this name exist.
     EarlierVolumesFound,
@@ -360,25 +365,10 @@ fn restart_pending(draft: &Draft<'_>) -> Finding {
 }
 
 fn resize_pending(draft: &Draft<'_>) -> Finding {
-    let wanted = quantity::parse(&draft.world.desired.storage_size.0);
-    let small = member_names(draft, |member| {
-        let claim = draft.world.claim(&member.claim).and_then(|claim| claim.spec.as_ref());
-        let asked = claim
-            .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage"))
-            .and_then(|size| quantity::parse(&size.0));
-        asked.is_some_and(|asked| Some(asked) < wanted)
-    });
-    if small.is_empty() {
-        finding(ConditionType::ResizePending, false, "UpToDate", "every volume has the wanted size")
-    } else {
-        finding(
-            ConditionType::ResizePending,
-            true,
-            "VolumesSmaller",
-            format!(
-                "the volumes of {small} are smaller than storage.size, which holds for new members"
-            ),
-        )
+    let type_ = ConditionType::ResizePending;
+    match growth::told(&draft.world, &draft.memory) {
+        Some((reason, message)) => finding(type_, true, reason, message),
+        None => finding(type_, false, "UpToDate", "every volume has the wanted size"),
     }
 }
 

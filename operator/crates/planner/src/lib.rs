@@ -12,7 +12,7 @@
 //! # How a plan comes about
 //!
 //! `plan.rs` holds the order: deleted? paused? finalizer? earlier volumes? formed? then the roster,
-//! the versions, one membership step, one restart, the declarative children. Each concern is one file under `steps/`; each
+//! the versions, one membership step, one restart, one volume, the declarative children. Each concern is one file under `steps/`; each
 //! child one pure builder under `objects/`. A step reads the world through `world.rs`, changes the
 //! next memory, and puts objects, actions, reasons and events into a `draft.rs`. `report.rs` and
 //! `conditions.rs` turn the draft into what people see. `check.rs` knows none of that: it reads a
@@ -25,8 +25,8 @@
 //!   teardown are the listed exceptions in this version.
 //! * **INV-O2** At most one disruption, and it is then the only action of its plan; none while
 //!   another voter is unwell.
-//! * **INV-O3** Data of a current member are never deleted. Current means: listed by the store, or
-//!   not known not to be.
+//! * **INV-O3** Data of a current member are never deleted, and its volume is never asked to shrink.
+//!   Current means: listed by the store, or not known not to be.
 //! * **INV-O4** A converged world plans nothing: no object, no action, no status write, no event.
 //! * **INV-O5** An empty directory never forms a cluster: one Job forms, before the cluster id is
 //!   latched, on the seed's claim; serving pods carry join flags and no others.
@@ -56,6 +56,7 @@ pub mod desired;
 pub mod digest;
 pub(crate) mod draft;
 pub mod drift;
+mod growth;
 pub mod limits;
 pub(crate) mod memory;
 pub mod naming;
@@ -80,7 +81,10 @@ pub use check::{Violation, check};
 pub use conditions::ConditionType;
 pub use desired::{Defaults, Desired, Invalid};
 pub use naming::ClusterName;
-pub use observed::{ClusterFacts, MemberAnswer, MemberView, Membership, Observed, StoreMember};
+pub use observed::{
+    ClusterFacts, GrowthRefusal, MemberAnswer, MemberView, Membership, Observed, StorageClasses,
+    StoreMember,
+};
 pub use plan::{Event, Plan, plan, plan_invalid};
 pub use reason::{Reason, Waiting};
 pub use world::quorum;

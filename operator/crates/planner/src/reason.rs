@@ -60,6 +60,8 @@ pub enum Reason {
     RolloutFailed,
     /// `spec.updateStrategy.paused` is set and members run older settings.
     RolloutPaused,
+    /// Volumes are on their way to the wanted size.
+    VolumesGrowing,
     /// The wanted version must not meet the versions that members run.
     VersionRefused,
     /// The memory in status cannot be read.
@@ -100,6 +102,7 @@ impl Reason {
             | Self::MemberRestarting
             | Self::NotRecovered
             | Self::DowntimeExpected
+            | Self::VolumesGrowing
             | Self::Deleting => false,
         }
     }
@@ -135,6 +138,7 @@ impl Reason {
             Self::DowntimeExpected => "DowntimeExpected",
             Self::RolloutFailed => "RolloutFailed",
             Self::RolloutPaused => "RolloutPaused",
+            Self::VolumesGrowing => "VolumesGrowing",
             Self::VersionRefused => "VersionRefused",
             Self::MemoryUnreadable => "MemoryUnreadable",
         }

@@ -2,6 +2,7 @@
 
 use crate::conditions::{ConditionType, Finding, conditions, findings};
 use crate::draft::Draft;
+use crate::growth;
 use crate::limits::FOREIGN_TEXT_MAX;
 use crate::memory::member_id;
 use crate::objects::labels::selector_text;
@@ -37,6 +38,7 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
         .and_then(|leader| members.clone().find(|m| member_id(m) == Some(leader)))
         .map(|member| member.name.clone());
     status.version = lowest_version(draft);
+    status.volume_size = growth::largest(&world, &draft.memory);
     status.conditions = conditions(
         &observed.status.conditions,
         &findings,
@@ -120,10 +122,14 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
             ConditionType::RestartPending if turned && !finding.holds => {
                 events.push(event(false, "RolloutFinished"));
             }
-            ConditionType::RestartPending | ConditionType::ResizePending
-                if turned && finding.holds =>
-            {
+            ConditionType::RestartPending if turned => {
                 events.push(event(false, finding.type_.as_str()));
+            }
+            ConditionType::ResizePending if finding.holds && !(held && same_reason) => {
+                events.push(event(finding.reason != "VolumesGrowing", finding.reason));
+            }
+            ConditionType::ResizePending if turned => {
+                events.push(event(false, "ResizeFinished"));
             }
             ConditionType::EarlierVolumesFound | ConditionType::SizeWarning
                 if turned && finding.holds =>

@@ -6,3 +6,4 @@ mod life;
 mod objects;
 mod rollout;
 mod scaling;
+mod volumes;

@@ -85,18 +85,6 @@ fn a_promotion_is_no_change_of_settings() {
 }
 
 #[test]
-fn a_larger_size_is_reported_and_touches_no_claim() {
-    let mut stage = Stage::at_rest(1);
-    stage.cluster.spec.storage.size = "16Gi".to_owned();
-    let story = stage.rest();
-    assert_eq!(story, "tell ResizePending\n--\n");
-    assert_eq!(stage.condition("ResizePending").1, "VolumesSmaller");
-    stage.cluster.spec.storage.size = "8192Mi".to_owned();
-    stage.rest();
-    assert_eq!(stage.condition("ResizePending").0, "False", "8192Mi is 8Gi");
-}
-
-#[test]
 fn a_member_that_is_down_is_told_once_and_keeps_its_place() {
     let mut stage = Stage::at_rest(3);
     stage.lose(2);

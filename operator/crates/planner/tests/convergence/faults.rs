@@ -1,6 +1,7 @@
 //! What goes wrong, and what people do, between two steps of the operator.
 
 use crate::laws;
+use crate::storage;
 use crate::world::{self, BAD_IMAGE, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -10,8 +11,10 @@ use quorate_crds::{
 use std::collections::BTreeMap;
 
 /// Everything that may happen, counted so that a run in which something never happened can be told.
-pub(crate) const KINDS: [&str; 20] = [
+pub(crate) const KINDS: [&str; 22] = [
     "scale",
+    "size changed",
+    "class changed",
     "pod deleted",
     "all pods deleted",
     "set deleted",
@@ -73,6 +76,11 @@ impl World {
                     cluster.spec.replicas = replicas;
                 }
             }),
+            "size changed" => self.edit_size(),
+            "class changed" => {
+                self.expandable = !self.expandable;
+                true
+            }
             "settings changed" => self.edit_spec(|world| {
                 let interval = 50 + i32::try_from(world.random.below(100)).expect("small");
                 if let Some(cluster) = world.cluster.as_mut() {
@@ -120,6 +128,19 @@ impl World {
             "deleted and created again" => self.delete_cluster(),
             _other => false,
         }
+    }
+
+    /// A larger size, or back to what the volumes have been asked to be: admission lets a size go so far
+    /// back and no further.
+    fn edit_size(&mut self) -> bool {
+        let back = self.status().volume_size.filter(|_size| self.random.once_in(2));
+        let more = 1 + i128::try_from(self.random.below(3)).expect("small");
+        self.edit_spec(|world| {
+            let Some(cluster) = world.cluster.as_mut() else { return };
+            let size = storage::gibi(&cluster.spec.storage.size);
+            let back = back.map(|back| storage::gibi(&back)).filter(|back| *back < size);
+            cluster.spec.storage.size = format!("{}Gi", back.unwrap_or(size + more));
+        })
     }
 
     /// Another version: of what is there, the next minor one, one back, or one that nothing may
