@@ -15,3 +15,4 @@ mod pods_deleted;
 mod seed_wiped;
 mod settings_changed;
 mod upgrade;
+mod volumes;

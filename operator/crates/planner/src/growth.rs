@@ -8,15 +8,15 @@
 
 use crate::limits::REFUSAL_STANDS;
 use crate::memory::Memory;
-use crate::observed::StorageClasses;
+use crate::observed::{GrowthRefusal, StorageClasses};
 use crate::quantity;
 use crate::reason::short;
 use crate::world::{World, is_terminating};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimStatus};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate_crds::{MemberRole, MemberStatus};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The name of the one resource of a claim.
 pub(crate) const STORAGE: &str = "storage";
@@ -83,7 +83,7 @@ impl Growth {
                 "{volumes} have grown and their file systems follow, while the pods run or when they \
                     start anew"
             ),
-            Self::Due => format!("{volumes} come next, one after the other"),
+            Self::Due => format!("{volumes} are to grow, one after the other"),
             Self::Unbound => format!("{volumes} are not made yet and grow when they are"),
             Self::Done => format!("{volumes} have the wanted size"),
         }
@@ -138,14 +138,25 @@ fn before(world: &World<'_>, claim: &PersistentVolumeClaim) -> Growth {
     {
         return Growth::ClassCannotExpand { class: class.clone() };
     }
-    let refusal = claim.metadata.uid.as_ref().and_then(|uid| observed.refused_growths.get(uid));
-    if let Some(refusal) = refusal.filter(|it| it.size == world.desired.storage_size) {
-        let age = Duration::try_from(observed.now.duration_since(refusal.at)).unwrap_or_default();
-        if age < REFUSAL_STANDS {
-            return Growth::Refused { words: short(&refusal.words) };
-        }
+    if let Some(refusal) = refusal(world, claim) {
+        // The object is named already, and the reason is the same for all.
+        let words = [" is forbidden: ", " is invalid: "]
+            .into_iter()
+            .find_map(|verdict| refusal.words.split_once(verdict).map(|(_object, reason)| reason));
+        return Growth::Refused { words: short(words.unwrap_or(&refusal.words)) };
     }
     if is_bound(claim) { Growth::Due } else { Growth::Unbound }
+}
+
+/// What the API server last said to a claim that asked for the wanted size.
+fn refusal<'a>(world: &World<'a>, claim: &PersistentVolumeClaim) -> Option<&'a GrowthRefusal> {
+    let refusal = world.observed.refused_growths.get(claim.metadata.uid.as_ref()?)?;
+    (refusal.size == world.desired.storage_size).then_some(refusal)
+}
+
+/// Whether a claim that was refused is to ask again. Until there is another answer the old one stands.
+pub(crate) fn asks_again(world: &World<'_>, claim: &PersistentVolumeClaim) -> bool {
+    refusal(world, claim).is_some_and(|it| world.age(&Time(it.at)) >= REFUSAL_STANDS)
 }
 
 /// Where a claim stands that has asked for more than it has (core/v1: ClaimResourceStatus and

@@ -37,7 +37,9 @@ fn say(stage: &mut Stage, claim: usize, type_: &str, message: &str) {
 /// The API server's answer to a claim that asked for more.
 fn refuse(stage: &mut Stage, claim: usize) {
     let uid = stage.observed.claims[claim].metadata.uid.clone().expect("set");
-    let words = "only dynamically provisioned pvc can be resized".to_owned();
+    let name = stage.observed.claims[claim].metadata.name.clone().expect("set");
+    let why = "only dynamically provisioned pvc can be resized";
+    let words = format!("persistentvolumeclaims \"{name}\" is forbidden: {why}");
     let (size, at) = (Quantity("16Gi".to_owned()), stage.observed.now);
     stage.observed.refused_growths.insert(uid, GrowthRefusal { size, at, words });
 }
@@ -70,7 +72,7 @@ fn the_next_waits_for_the_storage_and_not_for_the_file_system() {
     assert_eq!((status.as_str(), reason.as_str()), ("True", "VolumesGrowing"));
     assert_eq!(
         message,
-        "the volumes of db-0 are growing; the volumes of db-1, db-2 come next, one after the other"
+        "the volumes of db-0 are growing; the volumes of db-1, db-2 are to grow, one after the other"
     );
     assert_eq!(stage.condition("Progressing").1, "VolumesGrowing");
     say(&mut stage, 0, "FileSystemResizePending", "waiting for the node");
@@ -116,11 +118,16 @@ fn a_class_that_cannot_be_read_is_tried_and_the_refusal_stands_for_a_while() {
     }
     assert_eq!(stage.rest(), "warn GrowthRefused\n--\n");
     let message = stage.condition("ResizePending").2;
-    assert!(message.contains("only dynamically provisioned pvc can be resized"), "{message}");
+    assert_eq!(
+        message,
+        "the API server does not let the volumes of db-0, db-1, db-2 grow (only dynamically \
+         provisioned pvc can be resized); it is asked again every ten minutes, and at once for \
+         another size"
+    );
     stage.later(599);
     assert_eq!(told(&stage.plan()), "");
     stage.later(1);
-    assert_eq!(told(&stage.plan()), "tell VolumesGrowing\ngrow claim db-0-1 to 16Gi\n");
+    assert_eq!(told(&stage.plan()), "grow claim db-0-1 to 16Gi\n", "nothing new is told");
     refuse(&mut stage, 0);
     stage.cluster.spec.storage.size = "24Gi".to_owned();
     assert!(told(&stage.plan()).contains("grow claim db-0-1 to 24Gi"), "another size is asked");
@@ -137,7 +144,7 @@ fn a_storage_that_fails_has_failed_for_one_member() {
     assert_eq!(sizes(&mut stage), ["16Gi", "8Gi", "8Gi"], "the others were not asked for");
     let message = stage.condition("ResizePending").2;
     assert!(message.contains("db-0") && message.contains("OutOfRange"), "{message}");
-    assert!(message.contains("db-1, db-2 come next"), "{message}");
+    assert!(message.contains("db-1, db-2 are to grow"), "{message}");
     assert_eq!(stage.condition("Progressing").1, "VolumesGrowing", "the storage tries again");
     stage.storage_sleeps = false;
     assert_eq!(stage.rest().matches("grow claim").count(), 2, "the storage has space again");

@@ -6,7 +6,7 @@
 
 use crate::action::Action;
 use crate::draft::Draft;
-use crate::growth::{Growth, of_members};
+use crate::growth::{Growth, asks_again, of_members};
 use crate::reason::Reason;
 use crate::world::exactly;
 
@@ -17,13 +17,16 @@ pub(crate) fn step(draft: &mut Draft<'_>) {
     let stands = |which: fn(&Growth) -> bool| members.iter().any(|(_, _, growth)| which(growth));
     let held = stands(|growth| matches!(growth, Growth::Growing | Growth::Failed { .. }));
     let due = members.iter().find(|(_, _, growth)| *growth == Growth::Due);
-    let grow = due.filter(|_due| !held).map(|(_, claim, _)| Action::GrowClaim {
+    let mut refused =
+        members.iter().filter(|(_, _, growth)| matches!(growth, Growth::Refused { .. }));
+    let next = due.or_else(|| refused.find(|(_, claim, _)| asks_again(&world, claim)));
+    let grow = next.filter(|_next| !held).map(|(_, claim, _)| Action::GrowClaim {
         claim: exactly(&claim.metadata),
         size: world.desired.storage_size.clone(),
     });
-    // Without pods no file system grows: that is a state and no progress.
+    // Without pods no file system grows: that is a state and no progress. Nor is asking again.
     let follows = stands(|growth| *growth == Growth::FileSystem) && !world.desired.hibernated;
-    if grow.is_some() || held || follows {
+    if held || follows || due.is_some() {
         draft.wait(Reason::VolumesGrowing, "volumes are growing; ResizePending says whose");
     }
     draft.actions.extend(grow);
