@@ -43,6 +43,7 @@
 //!   the class [`storage_driver::EXPANDABLE`] do both; they are in memory (`go/csi-driver/main.go` says why).
 //! * etcd behind the API server does not sync. Lost nodes are noticed after 25 s instead of 50, and pods leave them 30 s
 //!   later instead of 5 minutes.
+//! * A kubelet looks at each pod every 10 s instead of every minute: only then does it see that a file system is to grow.
 //! * kube-proxy masquerades every connection to a Service, so a server sees a node's address instead of its client's.
 //!
 //! # Left out

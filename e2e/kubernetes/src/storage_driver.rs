@@ -108,7 +108,8 @@ impl Cluster {
                 "this bed is older than its storage driver: `cargo xtask cluster down`, then up";
             ensure!(file.is_file(), "{} is missing: {why}", file.display());
         }
-        fs::create_dir_all(volumes()).context("create the driver's directory")?;
+        fs::create_dir_all(layout::storage_driver_volumes())
+            .context("create the driver's directory")?;
         self.apply(MANIFESTS)?;
         let socket = layout::state("csi.sock").display().to_string();
         start(CONTROL_PLANE, &CSI_DRIVER, serving(&socket))?;
@@ -156,11 +157,6 @@ pub(crate) fn is_used() -> bool {
     !running(CONTROL_PLANE, DRIVER).is_empty()
 }
 
-/// Where the driver keeps its volumes: below the state directory, so that `down` finds what is mounted there.
-fn volumes() -> std::path::PathBuf {
-    layout::state("csi-volumes")
-}
-
 fn start_on(node: &Node) -> Result<()> {
     // The kubelet looks here for drivers; it makes the directory when it starts.
     let registry = node.path("kubelet/plugins_registry");
@@ -172,7 +168,8 @@ fn start_on(node: &Node) -> Result<()> {
 }
 
 fn serving(socket: &str) -> Vec<String> {
-    vec![format!("-volumes={}", volumes().display()), format!("-socket={socket}")]
+    let volumes = layout::storage_driver_volumes();
+    vec![format!("-volumes={}", volumes.display()), format!("-socket={socket}")]
 }
 
 /// Flags of the provisioner and of the resizer. What failed is tried again within seconds, not minutes: a test waits for it.
