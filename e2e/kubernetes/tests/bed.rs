@@ -151,18 +151,23 @@ fn a_volume_grows_while_a_pod_writes_to_it() {
     cluster.apply(ON_A_VOLUME).unwrap();
     let wait = ["wait", "--for=condition=Ready", "pod/on-a-volume", "--timeout=90s"];
     cluster.kubectl_output(&wait).unwrap();
-    let inside = |script: &str| {
-        let line = ["exec", "on-a-volume", "--", "sh", "-c", script];
-        cluster.kubectl_output(&line).map(|said| said.trim().to_owned())
+    let inside = |words: &[&str]| {
+        let line = [&["exec", "on-a-volume", "--", "/bin/busybox"], words].concat();
+        cluster.kubectl_output(&line)
     };
-    let blocks = "df -k /data | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2";
-    assert_eq!(inside(blocks).unwrap(), "16384");
-    let full = inside("dd if=/dev/zero of=/data/file bs=1M count=20");
+    let kibibytes = || {
+        let table = inside(&["df", "-k", "/data"]).unwrap();
+        let size = table.lines().last().and_then(|line| line.split_whitespace().nth(1));
+        size.map(str::to_owned).unwrap_or_default()
+    };
+    let write = || inside(&["dd", "if=/dev/zero", "of=/data/file", "bs=1M", "count=20"]);
+    assert_eq!(kibibytes(), "16384");
+    let full = write();
     assert!(full.is_err(), "20 MiB do not fit: {full:?}");
     let larger = "{\"spec\":{\"resources\":{\"requests\":{\"storage\":\"32Mi\"}}}}";
     cluster.kubectl_output(&["patch", "pvc", "grows", "-p", larger]).unwrap();
-    until("the pod to see more space", || inside(blocks).is_ok_and(|seen| seen == "32768"));
-    inside("dd if=/dev/zero of=/data/file bs=1M count=20").unwrap();
+    until("the pod to see more space", || kibibytes() == "32768");
+    write().unwrap();
     let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
     let restarts = cluster.kubectl_output(&["get", "pod", "on-a-volume", "-o", restarts]).unwrap();
     assert_eq!(restarts, "0");

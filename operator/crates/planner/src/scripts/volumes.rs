@@ -152,6 +152,48 @@ fn a_storage_that_fails_has_failed_for_one_member() {
 }
 
 #[test]
+fn what_the_resizer_and_the_kubelet_say_is_told_in_words() {
+    // As external-resizer 2.3 and the kubelet of 1.37 write it.
+    let says = |condition: Option<&str>, stage_of_growth: Option<&str>| {
+        let mut stage = enlarged();
+        stage.storage_sleeps = true;
+        stage.next();
+        if let Some(type_) = condition {
+            say(&mut stage, 0, type_, "why");
+        }
+        let status = stage.observed.claims[0].status.as_mut().expect("bound");
+        status.allocated_resource_statuses =
+            stage_of_growth.map(|word| BTreeMap::from([("storage".to_owned(), word.to_owned())]));
+        stage.next();
+        let (_status, reason, message) = stage.condition("ResizePending");
+        (reason, message)
+    };
+    for (condition, stage_of_growth, reason, words) in [
+        (Some("Resizing"), None, "VolumesGrowing", "db-0 are growing"),
+        (None, Some("ControllerResizeInProgress"), "VolumesGrowing", "db-0 are growing"),
+        (Some("FileSystemResizePending"), None, "VolumesGrowing", "db-0 have grown and their file"),
+        (None, Some("NodeResizeInProgress"), "VolumesGrowing", "db-0 have grown and their file"),
+        (Some("ControllerResizeError"), None, "GrowthFailed", "(why)"),
+        (Some("NodeResizeError"), Some("NodeResizePending"), "GrowthFailed", "(why)"),
+        (None, Some("ControllerResizeInfeasible"), "GrowthFailed", "(it cannot be done)"),
+        (None, Some("NodeResizeInfeasible"), "GrowthFailed", "(it cannot be done)"),
+    ] {
+        let (told, message) = says(condition, stage_of_growth);
+        assert_eq!(told, reason, "{condition:?} {stage_of_growth:?}: {message}");
+        assert!(message.contains(words), "{condition:?} {stage_of_growth:?}: {message}");
+    }
+}
+
+#[test]
+fn a_claim_of_somebody_else_is_left_alone() {
+    let mut stage = enlarged();
+    let metadata = &mut stage.observed.claims[0].metadata;
+    (metadata.uid, metadata.annotations) = (Some("another".to_owned()), None);
+    let plan = told(&stage.plan());
+    assert!(plan.contains("grow claim db-1-1") && !plan.contains("db-0-1"), "{plan}");
+}
+
+#[test]
 fn what_has_no_room_to_grow_is_left_alone() {
     let mut stage = enlarged();
     *asked(&mut stage.observed.claims[0]) = Quantity("20Gi".to_owned());
