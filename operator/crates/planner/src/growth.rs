@@ -19,7 +19,7 @@ use quorate_crds::{MemberRole, MemberStatus};
 use std::collections::BTreeMap;
 
 /// The name of the one resource of a claim.
-pub(crate) const STORAGE: &str = "storage";
+const STORAGE: &str = "storage";
 
 /// Where a member's volume stands. What a person must put right comes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,8 +75,9 @@ impl Growth {
                     allowVolumeExpansion: set it there, or set storage.size back to {back}"
             ),
             Self::Refused { words } => format!(
-                "the API server does not let {volumes} grow ({words}); it is asked again every ten \
-                    minutes, and at once for another size"
+                "the API server does not let {volumes} grow ({words}); it is asked again every {} \
+                    minutes, and at once for another size",
+                REFUSAL_STANDS.as_secs() / 60
             ),
             Self::Growing => format!("{volumes} are growing"),
             Self::FileSystem => format!(

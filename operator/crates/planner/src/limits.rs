@@ -35,7 +35,7 @@ pub const LONG_UNREACHABLE: Duration = Duration::from_secs(60);
 
 /// How long a claim that the API server did not let grow is left alone: what refused it (a quota, a
 /// class that the operator may not read) is changed by people, and a request every ten minutes is no
-/// load. The message of the condition names it.
+/// load.
 pub const REFUSAL_STANDS: Duration = Duration::from_mins(10);
 
 /// How long a member may take to stop, in seconds: hand over leadership, drain connections, flush

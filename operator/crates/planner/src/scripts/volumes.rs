@@ -121,7 +121,7 @@ fn a_class_that_cannot_be_read_is_tried_and_the_refusal_stands_for_a_while() {
     assert_eq!(
         message,
         "the API server does not let the volumes of db-0, db-1, db-2 grow (only dynamically \
-         provisioned pvc can be resized); it is asked again every ten minutes, and at once for \
+         provisioned pvc can be resized); it is asked again every 10 minutes, and at once for \
          another size"
     );
     stage.later(599);
