@@ -3,6 +3,7 @@
 use crate::laws;
 use crate::storage;
 use crate::world::{self, BAD_IMAGE, World};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::{
@@ -166,9 +167,7 @@ impl World {
     pub(crate) fn highest_version(&self) -> Option<String> {
         let remembered = self.status().members.into_iter().filter_map(|member| member.version);
         let running =
-            self.live.pods.values().filter(|pod| world::is_ready(pod)).filter_map(|pod| {
-                pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_VERSION).cloned()
-            });
+            self.live.pods.values().filter(|pod| world::is_ready(pod)).filter_map(version_of);
         remembered.chain(running).max_by_key(|version| laws::minor(version))
     }
 
@@ -344,4 +343,9 @@ impl World {
                 .or_insert(word.to_owned());
         }
     }
+}
+
+/// The version that a pod was made with.
+pub(crate) fn version_of(pod: &Pod) -> Option<String> {
+    pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_VERSION).cloned()
 }

@@ -127,7 +127,10 @@ fn calm(world: &mut World, seed: u64) -> usize {
     // As after a start of the operator: it asks again what was refused when the class was another.
     world.refused_growths.clear();
     world.edit_spec(|world| {
-        let version = world.highest_version();
+        // What a pod was made with counts, ready or not: it may have run already, and nothing leads back
+        // across a minor version.
+        let started = world.live.pods.values().filter_map(faults::version_of);
+        let version = started.chain(world.highest_version()).max_by_key(|it| laws::minor(it));
         if let Some(cluster) = world.cluster.as_mut() {
             cluster.spec.paused = false;
             cluster.spec.update_strategy = None;
