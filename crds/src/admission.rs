@@ -1,7 +1,7 @@
 //! Tests of the rules of admission: CEL evaluated on this side of the API server, and the messages
 //! that it gives.
 
-use crate::{StoreCluster, StoreClusterSpec, StoreClusterStatus, StoreOptions};
+use crate::{StoreCluster, StoreClusterSpec, StoreClusterStatus, StoreOptions, reserved};
 use kube::core::cel::{validate_cel, validate_cel_update};
 use serde_json::{Value, json};
 
@@ -108,4 +108,69 @@ fn unknown_fields_do_not_parse() {
     let mut spec = minimal();
     spec["storage"]["sise"] = json!("8Gi");
     assert!(serde_json::from_value::<StoreClusterSpec>(spec).is_err());
+}
+
+/// The message with which CEL refuses a spec that has `value` at `path`, if it does.
+fn refused_at(path: &[&str], value: &Value) -> Option<String> {
+    let mut spec = minimal();
+    let mut place = &mut spec;
+    for key in path {
+        place = &mut place[*key];
+    }
+    *place = value.clone();
+    validate_cel(&cluster(&spec)).err().map(|refusal| refusal.to_string())
+}
+
+#[test]
+fn reserved_labels_are_refused_wherever_labels_are_given() {
+    let keys = [
+        "quorate.dev/role",
+        "quorate.dev/anything",
+        "app.kubernetes.io/name",
+        "app.kubernetes.io/instance",
+        "app.kubernetes.io/managed-by",
+        "statefulset.kubernetes.io/pod-name",
+        "apps.kubernetes.io/pod-index",
+        "batch.kubernetes.io/job-name",
+        "controller-revision-hash",
+        "controller-uid",
+        "job-name",
+    ];
+    let others = ["team", "app.kubernetes.io/part-of", "example.com/quorate.dev", "quorate.device"];
+    for path in [&["labels"][..], &["podTemplate", "labels"], &["service", "labels"]] {
+        for key in keys {
+            let refusal = refused_at(path, &json!({"team": "a", key: "x"}));
+            let refusal = refusal.unwrap_or_else(|| panic!("{key} is admitted at {path:?}"));
+            assert!(refusal.contains("choose another key"), "{refusal}");
+            assert!(reserved::is_reserved_label(key), "{key}: the rule in Rust is another one");
+        }
+        for key in others {
+            assert_eq!(refused_at(path, &json!({key: "x"})), None, "{key} at {path:?}");
+            assert!(!reserved::is_reserved_label(key), "{key}");
+        }
+    }
+}
+
+#[test]
+fn reserved_annotations_are_refused_and_the_restart_named() {
+    let path = ["podTemplate", "annotations"];
+    for key in ["quorate.dev/settings", "kubectl.kubernetes.io/default-container"] {
+        let refusal = refused_at(&path, &json!({key: "x"})).expect("refused");
+        assert!(refusal.contains("quorate.dev/restart"), "{refusal}");
+        assert!(reserved::is_reserved_annotation(key));
+    }
+    for key in ["prometheus.io/scrape", "sidecar.istio.io/inject"] {
+        assert_eq!(refused_at(&path, &json!({key: "false"})), None);
+        assert!(!reserved::is_reserved_annotation(key));
+    }
+}
+
+#[test]
+fn a_pod_template_is_a_subset_and_says_so_by_refusing_the_rest() {
+    for field in ["containers", "initContainers", "volumes", "hostNetwork", "dnsPolicy", "affinity"]
+    {
+        let mut spec = minimal();
+        spec["podTemplate"] = json!({field: []});
+        assert!(serde_json::from_value::<StoreClusterSpec>(spec).is_err(), "{field} parses");
+    }
 }

@@ -36,7 +36,7 @@
 //!
 //! # What was left out
 //!
-//! `tls`, `auth`, `bootstrap.restore`, `recovery`, `podTemplate` and the snapshot
+//! `tls`, `auth`, `bootstrap.restore`, `recovery.quorumLoss` and the snapshot
 //! family are part of the design (§7) and not yet served, hence not in the schema. Conversion
 //! webhooks: there is one version. `storage.size` is a string rather than the API's int-or-string
 //! quantity, because CEL can compare a string by `quantity()` and a person who writes `size: 8`
@@ -50,16 +50,20 @@ mod admission;
 pub mod limits;
 pub mod names;
 pub mod options;
+pub mod pod_template;
+pub mod reserved;
 pub mod status;
 pub mod store_cluster;
 pub mod yaml;
 
 pub use options::{AutoCompactionMode, LogLevel, StoreOptions};
+pub use pod_template::{DisruptionBudget, PodSecurity, PodTemplate, UnhealthyPodEviction};
 pub use status::{
-    FormationStatus, MemberRole, MemberStatus, OperationKind, OperationStatus, StoreClusterStatus,
+    FormationStatus, MemberHealth, MemberRole, MemberStatus, OperationKind, OperationStatus,
+    StoreClusterStatus,
 };
 pub use store_cluster::{
-    AntiAffinity, RetentionPolicy, Scheduling, ServiceSpec, ServiceType, Storage, StoreCluster,
-    StoreClusterSpec, TopologySpread, UpdateStrategy, UpdateType, VolumeRetention,
+    AntiAffinity, Recovery, RetentionPolicy, Scheduling, ServiceSpec, ServiceType, Storage,
+    StoreCluster, StoreClusterSpec, TopologySpread, UpdateStrategy, UpdateType, VolumeRetention,
     WhenUnsatisfiable,
 };

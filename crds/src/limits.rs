@@ -19,3 +19,11 @@ pub const LIST_MAX: u32 = 32;
 
 /// Most environment variables of a member.
 pub const ENV_MAX: u32 = 64;
+
+/// Least time that a member may take to stop, in seconds: a drain of three, the hand-over of
+/// leadership, GOAWAY and a last checkpoint (`docs/contract.md`) must fit, or requests fail.
+pub const GRACE_MIN: i64 = 30;
+
+/// Longest time that a member may take to stop, in seconds: less than the two minutes after which one
+/// that leaves is removed although its pod still runs.
+pub const GRACE_MAX: i64 = 110;

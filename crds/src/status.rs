@@ -27,6 +27,9 @@ pub struct StoreClusterStatus {
     /// Name of the member that leads, if the members agree on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
+    /// URL of the client Service, for programs in the same Kubernetes cluster, once it is formed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// Lowest version that a ready member runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -51,12 +54,16 @@ pub struct StoreClusterStatus {
     /// Memory: the membership change that is under way, written before its first act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationStatus>,
+    /// Memory: how many joiners in a row were given up because they made no progress; each doubles
+    /// the time that the next one gets. Absent when the last one was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joins_given_up: Option<i32>,
     /// Memory and report: the members, one for each ordinal in use.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["ordinal".to_owned()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberStatus>,
     /// Available, Progressing, Degraded, QuorumHealthy, RestartPending, ResizePending,
-    /// EarlierVolumesFound, SizeWarning.
+    /// EarlierVolumesFound, SizeWarning, PlacementWarning.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -116,9 +123,21 @@ pub struct MemberStatus {
     /// Node that its pod runs on, or ran on last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// URL at which it serves clients, once the store lists it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// Whether its pod is ready.
     #[serde(default)]
     pub ready: bool,
+    /// What it does now: Healthy, Starting, Lagging, NoLeader, Unreachable, Refusing or Stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<MemberHealth>,
+    /// How many entries it has applied less than the leader has committed. Fewer than a thousand count
+    /// as 0, since the two are read at different moments; more are rounded down to a power of two, so
+    /// that a status which says the same stays the same. Absent while the member or a leader cannot be
+    /// asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
     /// Whether it has been ready once since it was last started on purpose; a member that was not
     /// is starting, not down.
     #[serde(default)]
@@ -127,8 +146,9 @@ pub struct MemberStatus {
     /// to, and back to, is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The last verdict of the server about its data (Empty, Corrupt, Removed, ForeignCluster,
-    /// FormatTooNew), if any.
+    /// Memory and report: the last verdict of the server about its data (Empty, Corrupt, Removed,
+    /// ForeignCluster, FormatTooNew), until it answers again. Empty, Corrupt and Removed are reasons
+    /// to replace the member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
     /// When the member was decided upon.
@@ -146,4 +166,23 @@ pub enum MemberRole {
     Voter,
     /// The store lists it no more; what is left of it is being cleared away.
     Removed,
+}
+
+/// What a member does now, as its pod and its answers show it.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberHealth {
+    /// It follows the leader and keeps up; a voter is ready too.
+    Healthy,
+    /// It has not been ready since it was decided upon or restarted, or is just not ready.
+    Starting,
+    /// It follows the leader and is a thousand entries behind, or more.
+    Lagging,
+    /// It answers and knows no leader, or another than the others.
+    NoLeader,
+    /// It does not answer, although it has been ready before.
+    Unreachable,
+    /// Its server does not start on its data; `verdict` says why.
+    Refusing,
+    /// It is stopped because the cluster is hibernated, or has left.
+    Stopped,
 }

@@ -1,8 +1,9 @@
 //! StoreCluster: one replicated store, as a person asks for it.
 
-use crate::limits;
 use crate::options::StoreOptions;
+use crate::pod_template::{DisruptionBudget, PodTemplate};
 use crate::status::StoreClusterStatus;
+use crate::{limits, reserved};
 use k8s_openapi::api::core::v1::{EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -98,17 +99,42 @@ pub struct StoreClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::ENV_MAX))]
     pub env: Vec<EnvVar>,
+    /// Labels of every object that is made for this cluster, in addition to the operator's own. A
+    /// change reaches Services, sets, the budget and running pods without a restart; volumes keep the
+    /// labels that they were made with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = (reserved::LABEL_RULE, reserved::LABEL_MESSAGE))]
+    #[schemars(extend(
+        "maxProperties" = limits::LIST_MAX,
+        "additionalProperties" = {
+            "type": "string",
+            "maxLength": reserved::LABEL_VALUE_MAX,
+            "pattern": reserved::LABEL_VALUE_PATTERN
+        }
+    ))]
+    pub labels: BTreeMap<String, String>,
+    /// A part of the members' pods: labels, annotations, service account, user and groups, runtime
+    /// class, time to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodTemplate>,
+    /// The PodDisruptionBudget of the voters. A change restarts nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<DisruptionBudget>,
     /// The Service that clients connect to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSpec>,
     /// What becomes of the volumes of members that leave and of a cluster that is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_retention: Option<VolumeRetention>,
-    /// How a change of `version`, `image`, `options`, `env`, `resources` or `scheduling` reaches the
-    /// members that run. The annotation quorate.dev/restart of the StoreCluster restarts them without
+    /// How a change of `version`, `image`, `options`, `env`, `resources`, `scheduling` or `podTemplate`
+    /// (its labels apart) reaches the members that run. The annotation quorate.dev/restart of the StoreCluster restarts them without
     /// such a change, each time that its value is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_strategy: Option<UpdateStrategy>,
+    /// What is done about members whose node is lost. Members whose volume or data are lost are
+    /// replaced without being asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
     /// The operator changes nothing while this is true; it goes on reporting. A deletion is still
     /// carried out.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -232,6 +258,8 @@ pub struct ServiceSpec {
     pub annotations: BTreeMap<String, String>,
     /// Labels of the Service, in addition to the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = (reserved::LABEL_RULE, reserved::LABEL_MESSAGE))]
+    #[schemars(extend("maxProperties" = limits::LIST_MAX))]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -288,6 +316,19 @@ pub enum UpdateType {
     RollingUpdate,
     /// Whoever deletes pods.
     OnDelete,
+}
+
+/// What is done about members whose node is lost.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Recovery {
+    /// How long a node must have been not ready before a member on it that does not answer is
+    /// replaced by a new one elsewhere: "10m", "1h30m". Absent: never for that alone; Degraded says
+    /// NodeLost. A Node object that was deleted, and the taint node.kubernetes.io/out-of-service,
+    /// need no waiting and no opting in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]{1,6}[smh])+$"), length(max = limits::QUANTITY_MAX))]
+    pub replace_after: Option<String>,
 }
 
 /// What becomes of volumes that are no longer used.

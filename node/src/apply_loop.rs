@@ -284,7 +284,9 @@ impl ApplyLoop {
             Message { from: self.identity.member, to, term, body: Body::Snapshot { meta } };
         let state = machine.encode_state();
         let log = self.log.hold(index);
-        (self.send_snapshot)(Outgoing { announcement, state, reader, pin, revision, log }, index);
+        let feature_level = machine.feature_level();
+        let outgoing = Outgoing { announcement, state, feature_level, reader, pin, revision, log };
+        (self.send_snapshot)(outgoing, index);
     }
 
     /// Puts a received snapshot in force, unless this member has come as far by itself meanwhile.

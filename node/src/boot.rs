@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use quorate_consensus::{MemberId, SnapshotMeta, Term};
 use quorate_machine::{
-    ClusterId, FEATURE_LEVEL_KNOWN, FeatureLevel, Genesis, Machine, Member, State,
+    ClusterId, FEATURE_LEVEL_FORMED, FeatureLevel, Genesis, Machine, Member, State,
 };
 use quorate_storage::{
+    checkpoint,
     directory::DataDirectory,
     disk::{Disk, FileSystem},
     prepare::{self, Founder, Founding, PrepareError},
@@ -48,6 +49,9 @@ pub struct Booted {
 pub async fn boot(config: &Config, epoch_seed: u64) -> Result<Booted, Fatal> {
     let settings = WalSettings::new(epoch_seed);
     let directory = open(config, &settings).await?;
+    // An older build leaves a directory that it cannot read as it is; opening the rows cuts them to the checkpoint.
+    let state = checkpoint::machine_state(&FileSystem, &directory.generation_path())?;
+    State::decode(&state).map_err(|error| unreadable_state(&error))?;
     let rows =
         RowStore::open(Arc::new(FileSystem), directory.generation_path(), RowSettings::default())?;
     let machine =
@@ -217,7 +221,7 @@ fn found(
 
 /// The machine's state at index 1: no keys, revision 1, these members.
 fn genesis_state(cluster: ClusterId, members: Vec<Member>) -> bytes::Bytes {
-    let genesis = Genesis { cluster, members, feature_level: FEATURE_LEVEL_KNOWN, index: 1 };
+    let genesis = Genesis { cluster, members, feature_level: FEATURE_LEVEL_FORMED, index: 1 };
     State::of_genesis(genesis).encode()
 }
 

@@ -166,5 +166,6 @@ fn propose_error(failure: Failure) -> ProposeError {
     match failure {
         Failure::TooManyRequests => ProposeError::TooManyRequests,
         Failure::Change(refusal) => ProposeError::Change(refusal),
+        Failure::FeatureLevel => ProposeError::FeatureLevel,
     }
 }

@@ -58,6 +58,11 @@ pub enum ProposeError {
     /// A rule of membership forbids it now; it did not happen.
     #[error("a rule of membership forbids the change now ({0:?}); it did not happen")]
     Change(ChangeRefusal),
+    /// Not all members know this kind of change yet; it did not happen.
+    #[error(
+        "the cluster has not reached the feature level that the change needs; it did not happen: upgrade every member"
+    )]
+    FeatureLevel,
     /// The member is shutting down; it did not happen.
     #[error("this member is stopping; the change did not happen")]
     Stopping,
@@ -108,6 +113,8 @@ pub struct Published {
     pub alarms: Vec<(MemberId, Alarm)>,
     /// The cluster's feature level.
     pub feature_level: FeatureLevel,
+    /// How many rows of the next feature level there are, in a build that knows it.
+    pub next_level_rows: Option<u64>,
 }
 
 impl Published {
@@ -124,6 +131,7 @@ impl Published {
             members: applier.members(),
             alarms: machine.state().alarms().collect(),
             feature_level: machine.feature_level(),
+            next_level_rows: machine.state().next().rows(),
         }
     }
 }

@@ -417,6 +417,10 @@ impl Metrics {
                 ("quorate_storage_format", "The data directory's format", MANIFEST_FORMAT.into()),
             ],
         );
+        if let Some(rows) = published.next_level_rows {
+            let help = "Rows that only members of this build's feature level know";
+            page.rows("gauge", &[("quorate_next_level_rows", help, rows.into())]);
+        }
     }
 
     fn disk(&self, page: &mut Page) {

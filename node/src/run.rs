@@ -49,7 +49,10 @@ use crate::{
     handle::{Handle, Inner, Leadership, Published, Reply},
     http, limits,
     metrics::Metrics,
-    peers::{Identity, Membership, PeerEvents, PeerSet, receiver::Receiver, snapshot::Outgoing},
+    peers::{
+        Exclusion, Identity, Membership, PeerEvents, PeerSet, receiver::Receiver,
+        snapshot::Outgoing,
+    },
     pending::Pending,
     publication::{self, Publication},
     renewals::{self, Renewal},
@@ -68,8 +71,8 @@ struct Member {
     writers: Vec<JoinHandle<()>>,
     /// The first failure of a thread, if there is one.
     failures: mpsc::Receiver<Fatal>,
-    /// Set when a peer says that this member is no longer one.
-    removed: watch::Receiver<bool>,
+    /// Set when a peer says that this member has no place any more.
+    excluded: watch::Receiver<Option<Exclusion>>,
     tasks: JoinSet<()>,
 }
 
@@ -102,10 +105,7 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
     let outcome = tokio::select! {
         () = stop_signal() => Ok(()),
         Some(fatal) = member.failures.recv() => Err(fatal),
-        Ok(_) = member.removed.wait_for(|removed| *removed) => Err(Fatal::new(
-            Verdict::Removed,
-            "this member was removed from the cluster; add it anew, with an empty data directory, if it is still wanted",
-        )),
+        Ok(why) = member.excluded.wait_for(Option::is_some) => Err(exclusion_fatal(*why)),
     };
     match outcome {
         Ok(()) => {
@@ -126,6 +126,20 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
         }
         // The state may be unusable: nothing more is written.
         Err(fatal) => Err(fatal),
+    }
+}
+
+fn exclusion_fatal(why: Option<Exclusion>) -> Fatal {
+    match why {
+        Some(Exclusion::Outdated) => Fatal::new(
+            Verdict::FormatTooNew,
+            "the cluster has reached a feature level that this version does not know; its data are untouched: start the version that \
+             the other members run",
+        ),
+        Some(Exclusion::Removed) | None => Fatal::new(
+            Verdict::Removed,
+            "this member was removed from the cluster; add it anew, with an empty data directory, if it is still wanted",
+        ),
     }
 }
 
@@ -172,7 +186,7 @@ struct Queues {
     inputs: mpsc::Receiver<Input>,
     apply: std_mpsc::Receiver<ApplyInput>,
     snapshots: mpsc::Receiver<(MemberId, TcpStream)>,
-    removed: watch::Receiver<bool>,
+    excluded: watch::Receiver<Option<Exclusion>>,
 }
 
 impl Shared {
@@ -187,27 +201,34 @@ impl Shared {
         let (inputs, inputs_rx) = mpsc::channel(limits::INPUTS_MAX);
         let (apply, apply_rx) = ApplySender::channel();
         let (snapshots, snapshots_rx) = mpsc::channel(1);
-        let (removed, removed_rx) = watch::channel(false);
+        let (excluded, excluded_rx) = watch::channel(None);
+        // Before the first connection: what the peers must know is part of the handshake.
+        let (machine, membership) = (applier.machine(), Membership::default());
+        membership.publish_if_changed(
+            &applier.members(),
+            machine.members(),
+            machine.feature_level(),
+        );
         let shared = Self {
             identity,
             life,
             apply,
             requests: Arc::default(),
             reads: Arc::default(),
-            membership: Membership::default(),
+            membership,
             directory: Arc::new(Mutex::new(directory)),
             published: Arc::new(ArcSwap::from_pointee(Published::of(applier, hashes.clone()))),
             hashes,
             leadership: watch::Sender::default(),
             wanted: watch::Sender::default(),
-            events: PeerEvents::new(inputs.clone(), snapshots, removed),
+            events: PeerEvents::new(inputs.clone(), snapshots, excluded),
             inputs,
         };
         let queues = Queues {
             inputs: inputs_rx,
             apply: apply_rx,
             snapshots: snapshots_rx,
-            removed: removed_rx,
+            excluded: excluded_rx,
         };
         (shared, queues)
     }
@@ -306,7 +327,7 @@ fn start(
         ticker,
         writers: threads,
         failures,
-        removed: queues.removed,
+        excluded: queues.excluded,
         tasks,
     })
 }
@@ -386,6 +407,7 @@ fn peers(shared: &Shared, metrics: &Metrics, members: &[quorate_machine::Member]
     let mut peers = PeerSet::new(
         shared.identity.clone(),
         shared.events.clone(),
+        shared.membership.clone(),
         metrics.peers.clone(),
         runtime,
     );

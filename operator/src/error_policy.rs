@@ -57,6 +57,11 @@ impl Backoffs {
         self.lock().remove(key);
     }
 
+    /// How many objects are failing.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterKey, Failing>> {
         // A count that was left half-written by a panic is still a count.
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,6 +113,7 @@ mod tests {
         assert_eq!(other, Failed { in_a_row: 1, delay: limits::BACKOFF_FIRST });
         let sick = backoffs.failed(&key("sick"), 1.0, now);
         assert_eq!(sick, Failed { in_a_row: 6, delay: Duration::from_secs(16) });
+        assert_eq!(backoffs.count(), 2);
         backoffs.succeeded(&key("sick"));
         assert_eq!(backoffs.failed(&key("sick"), 1.0, now).in_a_row, 1);
     }

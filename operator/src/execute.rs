@@ -183,6 +183,9 @@ pub(crate) fn word(action: &Action) -> &'static str {
         Action::DeleteJob(_) => "DeleteJob",
         Action::LabelPod { .. } => "LabelPod",
         Action::RestartPod { .. } => "RestartPod",
+        Action::StopMember { .. } => "StopMember",
+        Action::DeletePod(_) => "DeletePod",
+        Action::DisarmAlarm { .. } => "DisarmAlarm",
         Action::DeleteStatefulSet(_) => "DeleteStatefulSet",
         Action::DeleteBudget(_) => "DeleteBudget",
         Action::AddLearner { .. } => "AddLearner",
@@ -239,7 +242,17 @@ impl Hands<'_> {
             Action::DeleteJob(job) => self.delete::<Job>(&step, job).await,
             Action::DeleteStatefulSet(set) => self.delete::<StatefulSet>(&step, set).await,
             Action::RestartPod { pod, evict: true, .. } => self.evict(&step, pod).await,
-            Action::RestartPod { pod, evict: false, .. } => self.delete::<Pod>(&step, pod).await,
+            Action::RestartPod { pod, evict: false, .. } | Action::DeletePod(pod) => {
+                self.delete::<Pod>(&step, pod).await
+            }
+            Action::StopMember { set, ordinal: _ } => {
+                let change = serde_json::json!({ "metadata": {}, "spec": { "replicas": 0 } });
+                self.merge::<StatefulSet>(&step, set, change).await
+            }
+            Action::DisarmAlarm { id, alarm } => {
+                let member = self.somebody(&step)?;
+                answered(step, member.disarm(*id, *alarm).await)
+            }
             Action::DeleteBudget(budget) => self.delete::<PodDisruptionBudget>(&step, budget).await,
             Action::AddLearner { ordinal: _, peer_url } => {
                 let member = self.somebody(&step)?;

@@ -513,6 +513,65 @@ mod tests {
         assert!(Authority::unlimited().holds());
     }
 
+    /// A client of an API server that answers what `answer` says of each request's method.
+    fn client(answer: impl Fn(&str) -> (u16, String) + Clone + Send + Sync + 'static) -> Client {
+        let service = tower::service_fn(move |request: axum::http::Request<kube::client::Body>| {
+            let (status, body) = answer(request.method().as_str());
+            let response = axum::http::Response::builder()
+                .status(status)
+                .body(kube::client::Body::from(body.into_bytes()));
+            async move { response }
+        });
+        Client::new(service, "default")
+    }
+
+    fn quick() -> Periods {
+        Periods {
+            duration: seconds(1),
+            renew_deadline: Duration::from_millis(400),
+            retry: Duration::from_millis(50),
+        }
+    }
+
+    fn lease(holder: &str) -> String {
+        let spec = record(holder, 0, 1);
+        serde_json::to_string(&Lease { metadata: ObjectMeta::default(), spec: Some(spec) }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_can_no_longer_renew_is_told_so_within_its_deadline() {
+        let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let switch = Arc::clone(&broken);
+        let client = client(move |_method| {
+            if switch.load(Ordering::Acquire) { (500, String::new()) } else { (200, lease("a")) }
+        });
+        let mut candidate = Candidate::new(client, "ns", "operator", "a".into(), quick());
+        let authority = candidate.authority();
+        candidate.acquire().await;
+        assert!(authority.holds(), "the lease was not acquired: the fault would prove nothing");
+        broken.store(true, Ordering::Release);
+        let begun = Instant::now();
+        let lost = candidate.hold().await;
+        assert!(matches!(lost, Lost::Deadline { .. }), "{lost}");
+        assert!(begun.elapsed() < quick().duration, "others may act after {:?}", begun.elapsed());
+        assert!(!authority.holds(), "a write would still be allowed");
+    }
+
+    #[tokio::test]
+    async fn a_leader_whose_lease_was_taken_is_told_so_at_once() {
+        let taken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let switch = Arc::clone(&taken);
+        let client = client(move |_method| {
+            (200, lease(if switch.load(Ordering::Acquire) { "b" } else { "a" }))
+        });
+        let mut candidate = Candidate::new(client, "ns", "operator", "a".into(), quick());
+        candidate.acquire().await;
+        taken.store(true, Ordering::Release);
+        let lost = candidate.hold().await;
+        assert!(matches!(&lost, Lost::Taken { holder, .. } if holder == "b"), "{lost}");
+        assert!(!candidate.authority().holds());
+    }
+
     #[test]
     #[should_panic(expected = "give up before others may take over")]
     fn periods_that_let_two_lead_are_refused() {

@@ -2,6 +2,9 @@
 
 mod admin;
 mod args;
+mod cluster_series;
+#[cfg(feature = "crash-points")]
+mod crash_points;
 mod error_policy;
 mod events;
 mod execute;

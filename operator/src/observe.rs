@@ -5,20 +5,22 @@
 //! cannot be taken back is planned a second time on it before it is carried out.
 //!
 //! A member that does not answer is part of what was seen. What a single observation cannot know is
-//! since when it is silent; [`Silences`] remembers that from one pass to the next. After a restart
-//! silence counts from the first look, which can only make the operator more patient. What the API
-//! server refused ([`Refusals`]) is the other thing that is remembered so.
+//! since when it is silent, or stands still; [`Silences`] remembers that from one pass to the next.
+//! What the API server refused ([`Refusals`]) is the other thing that is remembered so, and these are
+//! the only memory of this process: after a restart time counts from the first look, and a claim is
+//! asked for once more, which can only make the operator more patient.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, ListParams};
 use kube::core::NamespaceResourceScope;
@@ -30,7 +32,8 @@ use quorate_crds::names::{
 };
 use quorate_planner::naming::{CLIENT_PORT, parse_hex};
 use quorate_planner::{
-    ClusterFacts, MemberAnswer, MemberView, Membership, Observed, StorageClasses, StoreMember,
+    ClusterFacts, LastWords, MemberAnswer, MemberView, Membership, NodeView, Nodes, Observed,
+    StorageClasses, StoreMember,
 };
 use quorate_proto::etcdserverpb::StatusResponse;
 use serde::de::DeserializeOwned;
@@ -40,7 +43,8 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
 use crate::store_client::{self, Address, AskError, StoreClient};
-use crate::watches::Caches;
+use crate::watches::{self, Caches};
+use crate::words;
 
 /// One observation, and the members that it reached: who answered is who can be asked to act.
 pub(crate) struct Sight {
@@ -94,7 +98,8 @@ impl Contacts {
     }
 }
 
-/// The children of one cluster, whoever owns them, and what is known of the classes of its volumes.
+/// The children of one cluster, whoever owns them, and what is known of the classes of its volumes and
+/// of the nodes of its members.
 pub(crate) struct Children {
     sets: Vec<StatefulSet>,
     pods: Vec<Pod>,
@@ -103,12 +108,19 @@ pub(crate) struct Children {
     budgets: Vec<PodDisruptionBudget>,
     jobs: Vec<Job>,
     classes: StorageClasses,
+    /// Where members run or ran last.
+    nodes: Nodes,
 }
 
 impl Children {
     /// As the caches have them.
-    pub(crate) fn cached(caches: &Caches, namespace: &str, name: &str) -> Children {
-        Children {
+    pub(crate) async fn cached(
+        client: &Client,
+        caches: &Caches,
+        cluster: &StoreCluster,
+    ) -> Result<Children, kube::Error> {
+        let (namespace, name) = (&cluster.namespace().unwrap_or_default(), &cluster.name_any());
+        let mut children = Children {
             sets: select(&caches.sets, namespace, name),
             pods: select(&caches.pods, namespace, name),
             claims: select(&caches.claims, namespace, name),
@@ -116,7 +128,19 @@ impl Children {
             budgets: select(&caches.budgets, namespace, name),
             jobs: select(&caches.jobs, namespace, name),
             classes: caches.storage_classes(),
-        }
+            nodes: Nodes::Seen(BTreeMap::new()),
+        };
+        children.look_for_claims(client, cluster).await?;
+        children.nodes = if watches::filled(&caches.nodes) {
+            let views = children.nodes_of_members(cluster).into_iter().filter_map(|name| {
+                let node = caches.nodes.get(&reflector::ObjectRef::new(&name))?;
+                Some((name, view(&node)))
+            });
+            Nodes::Seen(views.collect())
+        } else {
+            Nodes::Unseen { error: "no list of them has arrived".to_owned() }
+        };
+        Ok(children)
     }
 
     /// As the API server's storage has them now; the classes as the caches have them, since nothing that
@@ -124,9 +148,9 @@ impl Children {
     pub(crate) async fn live(
         client: &Client,
         caches: &Caches,
-        namespace: &str,
-        name: &str,
+        cluster: &StoreCluster,
     ) -> Result<Children, kube::Error> {
+        let (namespace, name) = (&cluster.namespace().unwrap_or_default(), &cluster.name_any());
         let (sets, pods, claims, services, budgets, jobs) = futures::try_join!(
             list(client, namespace, name),
             list(client, namespace, name),
@@ -136,9 +160,69 @@ impl Children {
             list(client, namespace, name),
         )?;
         let classes = caches.storage_classes();
-        Ok(Children { sets, pods, claims, services, budgets, jobs, classes })
+        let nodes = Nodes::Seen(BTreeMap::new());
+        let mut children = Children { sets, pods, claims, services, budgets, jobs, classes, nodes };
+        children.look_for_claims(client, cluster).await?;
+        children.nodes = read_nodes(client, children.nodes_of_members(cluster)).await;
+        Ok(children)
+    }
+
+    /// Asks by name for claims of members that the label did not find: that somebody took the label
+    /// off, or that a cache is behind, must not look like the loss of a volume.
+    async fn look_for_claims(
+        &mut self,
+        client: &Client,
+        cluster: &StoreCluster,
+    ) -> Result<(), kube::Error> {
+        let api: Api<PersistentVolumeClaim> =
+            Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+        let members = cluster.status.iter().flat_map(|status| &status.members);
+        for member in members {
+            if !self.claims.iter().any(|claim| claim.name_any() == member.claim) {
+                self.claims.extend(api.get_opt(&member.claim).await?);
+            }
+        }
+        Ok(())
+    }
+
+    fn nodes_of_members(&self, cluster: &StoreCluster) -> BTreeSet<String> {
+        let members = cluster.status.iter().flat_map(|status| &status.members);
+        let ran_last = members.filter_map(|member| member.node.clone());
+        let pods = self.pods.iter().filter(|pod| is_member(pod));
+        pods.filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).chain(ran_last).collect()
     }
 }
+
+/// Nodes as the API server's storage has them. That they cannot be read is an observation: only who
+/// waits for the loss of one has to hear of it.
+async fn read_nodes(client: &Client, names: BTreeSet<String>) -> Nodes {
+    let api: &Api<Node> = &Api::all(client.clone());
+    let reads = names.into_iter().map(|name| async move { Ok((api.get_opt(&name).await?, name)) });
+    let read: Result<Vec<_>, kube::Error> = futures::future::try_join_all(reads).await;
+    match read {
+        Ok(nodes) => {
+            let there = nodes.into_iter().filter_map(|(node, name)| Some((name, view(&node?))));
+            Nodes::Seen(there.collect())
+        }
+        Err(error) => Nodes::Unseen { error: words::of_request(&error) },
+    }
+}
+
+/// What of a node says something about the members on it.
+fn view(node: &Node) -> NodeView {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let unready = conditions.find(|it| it.type_ == "Ready" && it.status != "True");
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    NodeView {
+        unready_since: unready
+            .map(|it| it.last_transition_time.as_ref().map_or(Timestamp::now(), |at| at.0)),
+        out_of_service: taints.clone().any(|taint| taint.key == OUT_OF_SERVICE),
+    }
+}
+
+/// The taint by which somebody vouches that nothing runs on a node any more (Kubernetes: non-graceful
+/// node shutdown).
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// Looks at a cluster whose children are known: asks its members, and assembles.
 pub(crate) async fn observe(
@@ -198,6 +282,7 @@ pub(crate) async fn observe(
         jobs: children.jobs,
         storage_classes: children.classes,
         refused_growths,
+        nodes: children.nodes,
         membership,
         members,
     };
@@ -336,6 +421,19 @@ impl Silences {
 struct Silence {
     membership: Option<Timestamp>,
     members: BTreeMap<u64, Timestamp>,
+    /// What was heard of each member last, and since when that has been so.
+    heard: BTreeMap<u64, Heard>,
+}
+
+/// What one member said when it was heard last.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    last: LastWords,
+    applied: u64,
+    /// When its applied index was first seen where it is.
+    moved: Timestamp,
+    /// When a linearizable read through it was answered last, or it was first heard.
+    read: Timestamp,
 }
 
 impl Silence {
@@ -382,7 +480,8 @@ impl Silence {
         };
         let mut views = BTreeMap::new();
         for contact in contacts.reached.iter().filter(|contact| contact.native) {
-            views.insert(contact.id, MemberView::Answered(answer(contact)));
+            let heard = self.hear(now, contact);
+            views.insert(contact.id, MemberView::Answered(answer(now, contact, &heard)));
         }
         let mut silent = BTreeMap::new();
         for id in listed.iter().chain(remembered.keys()) {
@@ -392,20 +491,42 @@ impl Silence {
             let since = self.members.get(id).copied().unwrap_or(now);
             silent.insert(*id, since);
             let error = remembered.get(id).map_or(NOT_RUNNING, String::as_str).to_owned();
-            views.insert(*id, MemberView::Unreachable { since, error });
+            let last = self.heard.get(id).map(|heard| heard.last);
+            views.insert(*id, MemberView::Unreachable { since, error, last });
         }
         self.members = silent;
+        self.heard.retain(|id, _heard| views.contains_key(id));
         views
+    }
+
+    fn hear(&mut self, now: Timestamp, contact: &Contact) -> Heard {
+        let status = &contact.status;
+        let (applied, last) = (
+            status.raft_applied_index,
+            LastWords { term: status.raft_term, index: status.raft_index },
+        );
+        let new = Heard { last, applied, moved: now, read: now };
+        let heard = self.heard.entry(contact.id).or_insert(new);
+        let moved = if heard.applied == applied { heard.moved } else { now };
+        let read = if contact.reads { now } else { heard.read };
+        *heard = Heard { last, applied, moved, read };
+        *heard
     }
 }
 
-fn answer(contact: &Contact) -> MemberAnswer {
+fn answer(now: Timestamp, contact: &Contact, heard: &Heard) -> MemberAnswer {
     let status = &contact.status;
+    let since = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    let bytes = |size: i64| u64::try_from(size).unwrap_or(0);
     MemberAnswer {
         leader: (status.leader != 0).then_some(status.leader),
         term: status.raft_term,
         raft_index: status.raft_index,
         applied_index: status.raft_applied_index,
+        stalled_for: since(heard.moved),
+        unread_for: since(heard.read),
+        size_in_use: bytes(status.db_size_in_use),
+        quota: bytes(status.db_size_quota),
         learner: status.is_learner,
         reads: contact.reads,
         errors: status.errors.clone(),
@@ -540,6 +661,53 @@ mod tests {
         assert!(
             matches!(&again[&2], MemberView::Unreachable { error, .. } if error.contains("refused"))
         );
+    }
+
+    #[tokio::test]
+    async fn standing_still_and_not_reading_last_until_the_next_move_and_the_next_read() {
+        let mut silence = Silence::default();
+        let mut look = |second: i64, applied: u64, reads: bool| {
+            let mut it = contact(1, 11, 12, true, false);
+            (it.status.raft_applied_index, it.status.raft_index, it.reads) = (applied, 9, reads);
+            let contacts = Contacts { reached: vec![it] };
+            let views = silence.members(at(second), &known(&[11]), &BTreeMap::new(), &contacts);
+            match &views[&11] {
+                MemberView::Answered(answer) => {
+                    (answer.stalled_for.as_secs(), answer.unread_for.as_secs())
+                }
+                MemberView::Unreachable { .. } => panic!("it answers"),
+            }
+        };
+        assert_eq!(look(10, 5, false), (0, 0), "counted from the first look");
+        assert_eq!(look(30, 5, false), (20, 20));
+        assert_eq!(look(40, 6, false), (0, 30));
+        assert_eq!(look(50, 6, true), (10, 0));
+        let nobody = Contacts::default();
+        let silent = silence.members(at(60), &known(&[11]), &BTreeMap::new(), &nobody);
+        let last = match &silent[&11] {
+            MemberView::Unreachable { last, .. } => last.map(|last| last.index),
+            MemberView::Answered(_) => panic!("nobody answers"),
+        };
+        assert_eq!(last, Some(9), "how far it was is known although it is silent");
+    }
+
+    #[test]
+    fn a_node_is_seen_by_its_readiness_and_its_taint() {
+        let node = |ready: &str, taint: Option<&str>| -> Node {
+            serde_json::from_value(serde_json::json!({
+                "spec": {"taints": taint.map(|key| serde_json::json!([{"key": key, "effect": "NoExecute"}]))},
+                "status": {"conditions": [
+                    {"type": "MemoryPressure", "status": "False"},
+                    {"type": "Ready", "status": ready, "lastTransitionTime": "1970-01-01T00:00:07Z"},
+                ]},
+            }))
+            .unwrap()
+        };
+        assert_eq!(view(&node("True", Some("other"))), NodeView::default());
+        for silent in ["False", "Unknown"] {
+            assert_eq!(view(&node(silent, None)).unready_since, Some(at(7)), "{silent}");
+        }
+        assert!(view(&node("True", Some(OUT_OF_SERVICE))).out_of_service);
     }
 
     #[test]

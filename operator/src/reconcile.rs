@@ -18,7 +18,8 @@ use quorate_crds::{StoreCluster, StoreClusterStatus};
 use quorate_planner::{Apply, Defaults, Desired, Event, GrowthRefusal, Observed, Plan, Violation};
 
 use crate::args::Args;
-use crate::error_policy::{Backoffs, ClusterKey};
+use crate::cluster_series::Figures;
+use crate::error_policy::{Backoffs, ClusterKey, Failed};
 use crate::events::{Recorder, Saying};
 use crate::execute::{self, Failure, Hands, Progress, World};
 use crate::lease::Authority;
@@ -59,7 +60,21 @@ impl Shared {
         self.backoffs.succeeded(key);
         self.silences.lock().unwrap_or_else(PoisonError::into_inner).forget(key);
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).forget(key);
-        self.metrics.forget(&key.0, &key.1);
+        self.metrics.forget(key);
+        self.metrics.backing_off(self.backoffs.count());
+    }
+
+    /// Counts a failure of a cluster.
+    fn failed(&self, key: &ClusterKey) -> Failed {
+        let failed = self.backoffs.failed(key, rand::random(), Instant::now());
+        self.metrics.backing_off(self.backoffs.count());
+        failed
+    }
+
+    /// Forgets the failures of a cluster.
+    fn succeeded(&self, key: &ClusterKey) {
+        self.backoffs.succeeded(key);
+        self.metrics.backing_off(self.backoffs.count());
     }
 }
 
@@ -107,6 +122,7 @@ pub(crate) async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     let begun = Instant::now();
+    let _running = context.shared.metrics.begin();
     let result = pass(&guarded, &context).await;
     let (outcome, action) = match result {
         Ok((outcome, look_again)) => (outcome, Ok(Action::requeue(look_again))),
@@ -122,6 +138,7 @@ async fn pass(guarded: &Guarded, context: &Context) -> Result<(&'static str, Dur
         Ok(cluster) => cluster,
         Err(invalid) => {
             let error = Error::Undecodable(invalid.error.clone());
+            shared.metrics.cannot_decode(&key(guarded));
             let note = error.to_string();
             let saying = Saying { warning: true, reason: "Undecodable", note: &note };
             shared.recorder.tell(guarded, saying).await;
@@ -142,11 +159,11 @@ async fn pass(guarded: &Guarded, context: &Context) -> Result<(&'static str, Dur
         // Deleted, and perhaps made anew: that object has a pass of its own.
         Some(_) | None => return Ok(("gone", limits::REQUEUE_LONGEST)),
     };
-    let children = Children::cached(&context.caches, &key.0, &key.1);
+    let children = Children::cached(&shared.client, &context.caches, &cluster);
+    let children = execute::call("read the children", children).await.map_err(Error::Unread)?;
     let sight = shared.observe(&cluster, children).await;
     let plan = think(&cluster, &sight.observed, &shared.defaults)?;
-    let ready = plan.status.as_ref().unwrap_or(&sight.observed.status).ready_replicas;
-    shared.metrics.cluster(&key.0, &key.1, cluster.spec.replicas.into(), ready.into());
+    shared.metrics.saw(&key, &Figures::of(cluster.spec.replicas, &sight.observed, &plan));
     let look_again = plan.look_again.clamp(limits::REQUEUE_SHORTEST, limits::REQUEUE_LONGEST);
     let may_act = shared.backoffs.may_act(&key, Instant::now());
     let caches = &context.caches;
@@ -193,7 +210,7 @@ async fn conclude(
     match carried_out {
         Ok(progress) => {
             if may_act {
-                shared.backoffs.succeeded(key);
+                shared.succeeded(key);
             }
             match progress {
                 Progress::Settled => ("settled", look_again),
@@ -215,7 +232,7 @@ async fn conclude(
             ("withheld", look_again)
         }
         Err(failure @ (Failure::Silent { .. } | Failure::Api { .. } | Failure::Denied { .. })) => {
-            let failed = shared.backoffs.failed(key, rand::random(), Instant::now());
+            let failed = shared.failed(key);
             tracing::warn!(%failure, retry_in = ?failed.delay, "a step failed");
             // Once is an accident (a cache that was behind); twice is worth a person's attention.
             if failed.in_a_row >= 2 {
@@ -268,7 +285,7 @@ impl Pass<'_> {
         let uid = self.cluster.uid();
         let live = execute::call(STEP, self.api().get_opt(&self.key.1)).await?;
         let Some(cluster) = live.filter(|cluster| cluster.uid() == uid) else { return Ok(None) };
-        let children = Children::live(&self.shared.client, self.caches, &self.key.0, &self.key.1);
+        let children = Children::live(&self.shared.client, self.caches, &cluster);
         let children = execute::call(STEP, children).await?;
         let sight = self.shared.observe(&cluster, children).await;
         self.contacts = sight.contacts;
@@ -363,9 +380,7 @@ pub(crate) fn error_policy(guarded: Arc<Guarded>, error: &Error, context: Arc<Co
     match error {
         Error::Undecodable(_) => Action::await_change(),
         Error::Unread(_) | Error::Violation(_) => {
-            let failed =
-                context.shared.backoffs.failed(&key(&guarded), rand::random(), Instant::now());
-            Action::requeue(failed.delay)
+            Action::requeue(context.shared.failed(&key(&guarded)).delay)
         }
     }
 }
@@ -398,4 +413,112 @@ pub(crate) fn note(
 
 fn key(guarded: &Guarded) -> ClusterKey {
     (guarded.namespace().unwrap_or_default(), guarded.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What an operator asked of its API server: method, path.
+    type Asked = Arc<Mutex<Vec<(String, String)>>>;
+
+    /// A context whose API server takes everything and knows nothing.
+    fn context() -> (Arc<Context>, Asked) {
+        let asked = Asked::default();
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let line = (request.method().to_string(), request.uri().path().to_owned());
+            let status = if line.0 == "GET" { 404 } else { 201 };
+            log.lock().unwrap().push(line);
+            let nothing = json!({"kind": "Status", "status": "Failure", "reason": "NotFound",
+                "code": 404, "message": "nothing is here"});
+            let body = Body::from(nothing.to_string().into_bytes());
+            async move { Response::builder().status(status).body(body) }
+        });
+        let client = Client::new(service, "default");
+        let (caches, _triggers) = Caches::watch(&client, None);
+        let shared = Shared {
+            client: client.clone(),
+            recorder: Recorder::new(client, "test".into()),
+            metrics: Arc::new(Metrics::new()),
+            backoffs: Backoffs::default(),
+            authority: Authority::unlimited(),
+            defaults: Defaults { image_repository: "quorate".into() },
+            silences: Mutex::default(),
+            refusals: Mutex::default(),
+        };
+        (Arc::new(Context { shared: Arc::new(shared), caches }), asked)
+    }
+
+    fn guarded(name: &str, replicas: &Value) -> Arc<Guarded> {
+        let object = json!({
+            "apiVersion": "quorate.dev/v1alpha1", "kind": "StoreCluster",
+            "metadata": {"name": name, "namespace": "ns", "uid": "u"},
+            "spec": {"replicas": replicas, "version": "0.1.0", "storage": {"size": "8Gi"}},
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_undecodable_cluster_is_told_and_counted_and_stops_no_other() {
+        let (context, asked) = context();
+        let bad = guarded("bad", &json!("many"));
+        let error = reconcile(Arc::clone(&bad), Arc::clone(&context)).await.unwrap_err();
+        assert!(error.to_string().contains("is the operator older"), "{error}");
+        let said = asked.lock().unwrap().clone();
+        let events = "/apis/events.k8s.io/v1/namespaces/ns/events";
+        assert_eq!(said, [("POST".to_owned(), events.to_owned())]);
+        let action = error_policy(bad, &error, Arc::clone(&context));
+        assert_eq!(action, Action::await_change(), "it is tried again although nothing changed");
+        let page = context.shared.metrics.text().unwrap();
+        for line in [
+            "quorate_operator_cluster_undecodable{namespace=\"ns\",name=\"bad\"} 1",
+            "quorate_operator_reconciliations_total{outcome=\"undecodable\"} 1",
+            "quorate_operator_clusters_backing_off 0",
+        ] {
+            assert!(page.lines().any(|have| have == line), "no line `{line}` in\n{page}");
+        }
+        // The next one is read, and found to be gone.
+        let next = reconcile(guarded("good", &json!(3)), Arc::clone(&context)).await.unwrap();
+        assert_eq!(next, Action::requeue(limits::REQUEUE_LONGEST));
+        assert!(context.shared.metrics.text().unwrap().contains("outcome=\"gone\"} 1"));
+        let gone = ObjectRef::<Guarded>::new("bad").within("ns").erase();
+        note(&context.shared, Err(controller::Error::ObjectNotFound(Box::new(gone))));
+        assert!(
+            !context.shared.metrics.text().unwrap().contains("\"bad\""),
+            "gone, and still counted"
+        );
+    }
+
+    #[test]
+    fn a_list_with_an_undecodable_cluster_has_all_the_others() {
+        let list = json!({
+            "apiVersion": "quorate.dev/v1alpha1", "kind": "StoreClusterList", "metadata": {},
+            "items": [*guarded("a", &json!(3)).0.as_ref().unwrap(), {
+                "metadata": {"name": "bad", "namespace": "ns"}, "spec": {"replicas": "many"},
+            }],
+        });
+        let list: kube::core::ObjectList<Guarded> = serde_json::from_value(list).unwrap();
+        let decoded: Vec<bool> = list.items.iter().map(|item| item.0.is_ok()).collect();
+        assert_eq!(decoded, [true, false]);
+    }
+
+    #[tokio::test]
+    async fn failures_of_one_cluster_are_counted_until_it_succeeds() {
+        let (context, _asked) = context();
+        let shared = &context.shared;
+        let (sick, other) = (("ns".to_owned(), "a".to_owned()), ("ns".to_owned(), "b".to_owned()));
+        let first = shared.failed(&sick).delay;
+        assert!(first >= limits::BACKOFF_FIRST / 2 && first <= limits::BACKOFF_FIRST);
+        assert!(!shared.backoffs.may_act(&sick, Instant::now()));
+        assert!(shared.backoffs.may_act(&other, Instant::now()), "another one waits too");
+        let page = |shared: &Shared| shared.metrics.text().unwrap();
+        assert!(page(shared).contains("clusters_backing_off 1"));
+        shared.succeeded(&sick);
+        assert!(page(shared).contains("clusters_backing_off 0"));
+    }
 }

@@ -18,7 +18,7 @@
 //! planner says, and decides nothing about a cluster. The path of one pass is
 //! `watches` (what changed) → `reconcile` (the pass) → `observe` (caches, members) → the planner →
 //! `execute` (the order and the preconditions) → `status`. Around it stand `lease` (who may act),
-//! `error_policy` (when to try again), `admin` and `metrics` (what people see), `store_client` (the
+//! `error_policy` (when to try again), `admin`, `metrics` and `cluster_series` (what people see), `store_client` (the
 //! only file that speaks to members).
 //!
 //! # What it does not know
@@ -52,6 +52,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, bail};
 use futures::future::join_all;
 use futures::stream::StreamExt as _;
+use kube::client::ClientBuilder;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
@@ -163,7 +164,10 @@ async fn connect(args: &Args) -> anyhow::Result<Client> {
                 .with_context(|| format!("use kubeconfig {}", path.display()))?
         }
     };
-    Client::try_from(config).context("make a client for the API server")
+    let client = ClientBuilder::try_from(config).context("make a client for the API server")?;
+    #[cfg(feature = "crash-points")]
+    let client = client.with_layer(&crate::crash_points::ApiWrites);
+    Ok(client.build())
 }
 
 fn start_signals(tasks: &mut JoinSet<Wake>) -> anyhow::Result<()> {
@@ -299,7 +303,9 @@ impl Fleet {
         stopping: &watch::Receiver<bool>,
     ) {
         let mut controllers = Vec::new();
-        for scope in args.scopes() {
+        let scopes = args.scopes();
+        shared.metrics.bounded(scopes.len() * usize::from(args.concurrency));
+        for scope in scopes {
             let (caches, triggers) = Caches::watch(client, scope.as_deref());
             let clusters = watches::scoped::<Guarded>(client, scope.as_deref());
             let bounds = controller::Config::default()

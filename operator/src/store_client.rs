@@ -12,12 +12,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_planner::Alarm;
+use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_proto::etcdserverpb::kv_client::KvClient;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_proto::etcdserverpb::{
-    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MoveLeaderRequest, RangeRequest, StatusRequest, StatusResponse,
+    AlarmRequest, AlarmType, Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest,
+    MemberRemoveRequest, MoveLeaderRequest, RangeRequest, StatusRequest, StatusResponse,
 };
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -228,12 +230,29 @@ impl StoreClient {
         self.ask("MoveLeader", limits::MEMBER_WRITE_TIMEOUT, request).await.map(|_| ())
     }
 
+    /// Takes back an alarm of one member. One that is not on is no error.
+    pub(crate) async fn disarm(&self, id: u64, alarm: Alarm) -> Result<(), AskError> {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        let alarm = match alarm {
+            Alarm::NoSpace => AlarmType::Nospace,
+            Alarm::Corrupt => AlarmType::Corrupt,
+        };
+        let request = client.alarm(AlarmRequest {
+            action: AlarmAction::Deactivate as i32,
+            member_id: id,
+            alarm: alarm as i32,
+        });
+        self.ask("Alarm", limits::MEMBER_WRITE_TIMEOUT, request).await.map(|_| ())
+    }
+
     async fn ask<T>(
         &self,
         method: &'static str,
         within: Duration,
         request: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, AskError> {
+        #[cfg(feature = "crash-points")]
+        let request = crate::crash_points::of_member(method, request);
         let result = match tokio::time::timeout(within, request).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(AskError::of(method, self.address, &status)),

@@ -10,7 +10,7 @@ use futures::future::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::Api;
@@ -44,6 +44,8 @@ pub(crate) struct Caches {
     /// Of all clusters; `None` where the scope is one namespace, whose Role cannot give the right to
     /// read them.
     classes: Option<Store<StorageClass>>,
+    /// Not waited for: an operator that is confined to namespaces may not read nodes.
+    pub(crate) nodes: Store<Node>,
 }
 
 impl Caches {
@@ -57,7 +59,9 @@ impl Caches {
         let (budgets, budgets_changed) = watch(client, namespace);
         let (jobs, jobs_changed) = watch(client, namespace);
         let (classes, classes_changed) = watch_classes(client, namespace);
+        let (nodes, nodes_changed) = watch_nodes(client);
         let triggers = stream::select_all([
+            nodes_changed,
             sets_changed,
             pods_changed,
             claims_changed,
@@ -66,7 +70,7 @@ impl Caches {
             jobs_changed,
             classes_changed,
         ]);
-        (Caches { sets, pods, claims, services, budgets, jobs, classes }, triggers.boxed())
+        (Caches { sets, pods, claims, services, budgets, jobs, classes, nodes }, triggers.boxed())
     }
 
     /// What is known of StorageClasses.
@@ -170,6 +174,38 @@ fn watch_classes(
             None
         });
     (Some(store), changed.boxed())
+}
+
+/// The nodes, of which only what says whether they are there is kept. A change of one triggers nobody:
+/// who waits for one looks again anyway. That they may not be read is logged once.
+fn watch_nodes(client: &Client) -> (Store<Node>, Triggers) {
+    let (store, writer) = reflector::store();
+    let mut told = false;
+    let changed = watcher(Api::<Node>::all(client.clone()), watcher::Config::default())
+        .modify(|node| {
+            let taints = node.spec.take().and_then(|spec| spec.taints);
+            let conditions = node.status.take().and_then(|status| status.conditions);
+            node.spec = Some(NodeSpec { taints, ..NodeSpec::default() });
+            node.status = Some(NodeStatus { conditions, ..NodeStatus::default() });
+            node.managed_fields_mut().clear();
+            node.annotations_mut().clear();
+        })
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(move |item| {
+            if let Err(error) = item
+                && !std::mem::replace(&mut told, true)
+            {
+                let error = words::of_watch(&error);
+                tracing::warn!(
+                    error,
+                    "cannot watch nodes: members on a lost node are not replaced"
+                );
+            }
+            std::future::ready(None)
+        });
+    (store, changed.boxed())
 }
 
 /// The cluster that a child's label names.

@@ -32,3 +32,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
+
+{{/* Labels by which a Prometheus selects monitors and rules; the user's own win. */}}
+{{- define "quorate-operator.monitoringLabels" -}}
+{{- toYaml (merge (deepCopy .Values.monitoring.labels) (include "quorate-operator.labels" . | fromYaml)) -}}
+{{- end -}}

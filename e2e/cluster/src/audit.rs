@@ -116,8 +116,9 @@ impl Audit {
     }
 }
 
-/// Law: the operator stops one member at a time. From the moment it deletes a member's set until the
-/// last of that member's pod is gone it deletes no other set. Returns how many it deleted.
+/// Law: the operator stops one member at a time. Before it deletes another member's set the last pod
+/// of the one whose set it deleted before is gone: it was stopped before its removal, or goes with its
+/// set. Returns how many sets it deleted.
 ///
 /// # Errors
 /// The law is broken; the message names both members.
@@ -127,15 +128,19 @@ pub fn one_stop_at_a_time(requests: &[Request]) -> Result<usize> {
     for pair in stops.windows(2) {
         let (first, second) = (pair[0], pair[1]);
         let pod = format!("{}-0", first.name);
-        let of_it = |request: &&Request| request.name == pod && request.succeeded();
+        // By when they came in: what follows from a deletion may be asked before that one is answered.
+        let of_it = |request: &&Request| {
+            request.name == pod && request.succeeded() && request.began < second.began
+        };
         // A pod that no node was found for is gone with the first request to delete it; any other
         // only when its kubelet says so.
-        let bound = requests.iter().filter(of_it).any(|it| it.resource == "pods/binding");
+        let bindings = requests.iter().filter(of_it).filter(|it| it.resource == "pods/binding");
+        let bound = bindings.map(|binding| binding.began).max();
         let gone = requests.iter().filter(of_it).any(|request| {
             let delete = request.resource == "pods" && request.verb == "delete";
-            let last = !bound || request.user.starts_with(KUBELETS);
-            // By when they came in: what follows from a deletion may be asked before that one is answered.
-            delete && last && (first.began..second.began).contains(&request.began)
+            let last = bound
+                .is_none_or(|bound| request.began > bound && request.user.starts_with(KUBELETS));
+            delete && last
         });
         ensure!(gone, "{} was stopped before the pod of {} was gone", second.name, first.name);
     }
@@ -221,8 +226,13 @@ mod tests {
         slow.at = Timestamp::from_second(3).unwrap();
         assert_eq!(one_stop_at_a_time(&[slow, asked.clone(), stop(4, "db-3")]).unwrap(), 2);
         let bound = request(0, "system:kube-scheduler", "create", "pods/binding", "db-4-0");
-        let asked_only = [bound, stop(1, "db-4"), asked, stop(3, "db-3")];
+        let asked_only = [bound.clone(), stop(1, "db-4"), asked, stop(3, "db-3")];
         assert!(one_stop_at_a_time(&asked_only).is_err());
+        // Stopped before its set is deleted; and what went before its last start is not its end.
+        let earlier =
+            |second| [bound.clone(), gone(second, "db-4-0"), stop(3, "db-4"), stop(4, "db-3")];
+        assert_eq!(one_stop_at_a_time(&earlier(2)).unwrap(), 2);
+        assert!(one_stop_at_a_time(&earlier(-1)).is_err());
     }
 
     #[test]

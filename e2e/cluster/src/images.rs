@@ -25,8 +25,18 @@ pub fn next_version() -> String {
     format!("{minor}.{}", patch + 1)
 }
 
+/// The minor version after [`VERSION`]: that of the server which knows a further feature level.
+#[must_use]
+pub fn next_minor_version() -> String {
+    let mut numbers = VERSION.split('.').map(str::parse::<u32>);
+    let mut number = || numbers.next().and_then(std::result::Result::ok);
+    let (major, minor) = (number(), number());
+    let (major, minor) = major.zip(minor).expect("the workspace is at a release");
+    format!("{major}.{}.0", minor + 1)
+}
+
 /// Stands in for a distroless base: the loader, and the libraries that both programs need.
-const BASE: &str = "quorate.local/base:1";
+pub(crate) const BASE: &str = "quorate.local/base:1";
 
 /// An image that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +69,12 @@ impl Images {
         let operator = Program::Operator.build(progress)?;
         progress.say("building their images");
         images::build_base(BASE, &[&store, &operator])?;
-        stage(Program::Store, &store)?;
-        stage(Program::Operator, &operator)?;
+        let (for_store, for_operator) = (context("quorate"), context("quorate-operator"));
+        stage(Program::Store, &store, &for_store)?;
+        stage(Program::Operator, &operator, &for_operator)?;
         Ok(Self {
-            store: image(Program::Store, VERSION)?,
-            operator: image(Program::Operator, VERSION)?,
+            store: image(Program::Store, VERSION, &for_store)?,
+            operator: image(Program::Operator, VERSION, &for_operator)?,
         })
     }
 
@@ -73,7 +84,19 @@ impl Images {
     /// # Errors
     /// buildah refuses.
     pub fn next_store(&self) -> Result<Built> {
-        image(Program::Store, &next_version())
+        image(Program::Store, &next_version(), &context("quorate"))
+    }
+
+    /// The server of the next minor version, which adds a command and rows that this version does not know. After
+    /// [`Images::build`], whose base it takes.
+    ///
+    /// # Errors
+    /// It does not compile, or buildah refuses.
+    pub fn next_minor_store(&self, progress: &Progress) -> Result<Built> {
+        progress.say("building the store of the next feature level");
+        let directory = context("quorate-next");
+        Program::build_next_store(progress, |file| stage(Program::Store, file, &directory))?;
+        image(Program::Store, &next_minor_version(), &directory)
     }
 
     /// Both.
@@ -90,8 +113,8 @@ pub fn repository(program: Program) -> String {
 }
 
 /// Lays out what goes into a program's image: the program, without its line tables.
-fn stage(program: Program, file: &Path) -> Result<()> {
-    let root = context(program).join("rootfs");
+fn stage(program: Program, file: &Path, context: &Path) -> Result<()> {
+    let root = context.join("rootfs");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("clear {}", root.display()))?;
     }
@@ -102,20 +125,19 @@ fn stage(program: Program, file: &Path) -> Result<()> {
     command::output(strip.arg("--strip-debug").arg("-o").arg(&staged).arg(file)).map(drop)
 }
 
-fn context(program: Program) -> PathBuf {
-    components::cache().join("images/context").join(program.package())
+fn context(name: &str) -> PathBuf {
+    components::cache().join("images/context").join(name)
 }
 
 /// An image of what was staged.
-fn image(program: Program, version: &str) -> Result<Built> {
-    let context = context(program);
+fn image(program: Program, version: &str, context: &Path) -> Result<Built> {
     let name = format!("{}:{version}", repository(program));
     let containerfile = program.containerfile();
     let arguments = [("BASE", BASE)];
     let archive = images::build(&Image {
         name: &name,
         containerfile: &containerfile,
-        context: &context,
+        context,
         arguments: &arguments,
     })?;
     let digest = digest(&context.join("rootfs").join(program.package()))?;
@@ -127,4 +149,15 @@ fn digest(file: &Path) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     hasher.write(&fs::read(file).with_context(|| format!("read {}", file.display()))?);
     Ok(format!("{:016x}", hasher.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_that_follow_are_a_patch_and_a_minor_up() {
+        assert_eq!((VERSION, next_version().as_str()), ("0.1.0", "0.1.1"));
+        assert_eq!(next_minor_version(), "0.2.0");
+    }
 }

@@ -55,6 +55,15 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// Hands every node the server of the next feature level as well. Only an upgrade to it asks for the time that this takes.
+    ///
+    /// # Errors
+    /// It does not compile, or an image cannot be built or handed over.
+    pub fn bring_next_minor(&self) -> Result<()> {
+        let image = self.images.next_minor_store(&Progress::start())?;
+        self.bed.import_image(&image.archive)
+    }
+
     /// Brings the bed up if it is not, builds both images, hands them to every node and installs the
     /// operator by its chart. Done again, it changes only what has changed.
     ///

@@ -52,6 +52,7 @@
 
 pub mod addresses;
 pub mod audit;
+pub mod drill;
 pub mod fixture;
 pub mod images;
 pub mod installation;
@@ -59,6 +60,7 @@ pub mod limits;
 pub mod load;
 pub mod member;
 pub mod programs;
+pub mod rival;
 pub mod store;
 pub mod story;
 pub mod wait;

@@ -72,3 +72,6 @@ pub const LOAD_SLOWEST: Duration = Duration::from_secs(2);
 
 /// Keys that the check after a load reads at once.
 pub const PAGE: i64 = 2_000;
+
+/// How long nothing must be done about a fault that is none of the operator's business: ten of its looks.
+pub const UNTOUCHED: Duration = Duration::from_secs(15);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_proto::etcdserverpb::kv_client::KvClient;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -11,6 +11,9 @@ use quorate_proto::etcdserverpb::{
     RangeResponse, StatusRequest, StatusResponse,
 };
 use tonic::transport::{Channel, Endpoint};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::limits::{CONNECT, REQUEST};
 
@@ -53,6 +56,19 @@ impl Member {
         let mut client = MaintenanceClient::new(self.channel.clone());
         let answer = client.status(StatusRequest {}).await;
         Ok(answer.with_context(|| format!("Status of {}", self.address))?.into_inner())
+    }
+
+    /// A number of its metrics page without labels; none if the page has no such line.
+    ///
+    /// # Errors
+    /// No answer, or none that can be read.
+    pub async fn metric(&self, name: &str) -> Result<Option<u64>> {
+        let asked = tokio::time::timeout(REQUEST, metrics_page(&self.address)).await;
+        let page = asked
+            .with_context(|| format!("no metrics of {} within {REQUEST:?}", self.address))?
+            .with_context(|| format!("metrics of {}", self.address))?;
+        let number = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        number.map(|text| text.parse().with_context(|| format!("{name} is {text:?}"))).transpose()
     }
 
     /// The membership: confirmed by a quorum, or as this member has applied it.
@@ -107,4 +123,15 @@ impl Member {
         let answer = client.range(request).await;
         Ok(answer.with_context(|| format!("Range of {}", self.address))?.into_inner())
     }
+}
+
+/// By HTTP 1.0, so that the page ends with the connection.
+async fn metrics_page(address: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    ensure!(page.contains(" 200 "), "answered {:?}", page.lines().next());
+    Ok(page)
 }

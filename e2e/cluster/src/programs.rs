@@ -43,6 +43,38 @@ impl Program {
         }
     }
 
+    /// Builds a variant of the program by a cargo feature, hands its file to `take`, and then builds the ordinary one again:
+    /// cargo has one place for both.
+    ///
+    /// # Errors
+    /// It does not compile, or `take` fails.
+    pub fn build_variant<T>(
+        self,
+        feature: &str,
+        progress: &Progress,
+        take: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
+        let taken = take(&self.compile(&["--features", feature], progress)?)?;
+        self.compile(&[], progress)?;
+        Ok(taken)
+    }
+
+    /// Builds the server as it will be with the next feature level, a version one minor up
+    /// (`docs/adr/0005-how-a-feature-level-is-added.md`), and hands its file to `take`. `$QUORATE_NEXT_BIN` names a file to be
+    /// used instead.
+    ///
+    /// # Errors
+    /// It does not compile, the variable names no file, or `take` fails.
+    pub fn build_next_store<T>(
+        progress: &Progress,
+        take: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
+        match named_by("QUORATE_NEXT_BIN")? {
+            Some(path) => take(&path),
+            None => Self::Store.build_variant("next-level", progress, take),
+        }
+    }
+
     /// Builds the program, so that a run never meets the program of yesterday, and returns its file.
     ///
     /// Profile and target directory are those of the program that asks: what was compiled for it is
@@ -51,11 +83,13 @@ impl Program {
     /// # Errors
     /// It does not compile (the message quotes the compiler), or the variable names no file.
     pub fn build(self, progress: &Progress) -> Result<PathBuf> {
-        if let Some(path) = std::env::var_os(self.variable()) {
-            let path = PathBuf::from(path);
-            ensure!(path.is_file(), "{} names {}, no file", self.variable(), path.display());
-            return Ok(path);
+        match named_by(self.variable())? {
+            Some(path) => Ok(path),
+            None => self.compile(&[], progress),
         }
+    }
+
+    fn compile(self, features: &[&str], progress: &Progress) -> Result<PathBuf> {
         let own = std::env::current_exe().context("find the path of this program")?;
         // <target>/<profile>/demo, or <target>/<profile>/deps/<test>
         let directory = own.parent().context("a program lies in a directory")?;
@@ -73,13 +107,20 @@ impl Program {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.current_dir(root()).args(["build", "--locked", "--package", package]);
-        build.args(["--profile", profile]).arg("--target-dir").arg(target);
+        build.args(features).args(["--profile", profile]).arg("--target-dir").arg(target);
         build.env("CARGO_TERM_COLOR", "never");
         command::run_logged(&mut build, &log, &format!("building {package}"), progress)?;
         let program = directory.join(package);
         ensure!(program.is_file(), "cargo built no {}", program.display());
         Ok(program)
     }
+}
+
+/// The file that a variable names, if it is set.
+fn named_by(variable: &str) -> Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os(variable).map(PathBuf::from) else { return Ok(None) };
+    ensure!(path.is_file(), "{variable} names {}, no file", path.display());
+    Ok(Some(path))
 }
 
 /// The root of the repository.

@@ -1,6 +1,7 @@
 //! One StoreCluster in a namespace of its own: made, looked at and removed by a test.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Service};
@@ -9,7 +10,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use quorate_crds::names::ANNOTATION_VERSION;
 use quorate_crds::{StoreCluster, StoreClusterStatus};
-use quorate_kubernetes::{Process, command};
+use quorate_kubernetes::{Process, Severed, command};
 use quorate_proto::etcdserverpb;
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ pub(crate) const MEMBERS: &str = "quorate.dev/cluster=db,quorate.dev/component=m
 /// A StoreCluster of a test. When the test is over its namespace is deleted; when the test has
 /// failed it is shown instead, and stays.
 pub struct Store {
-    namespace: String,
+    pub(crate) namespace: String,
     client: Client,
     kubeconfig: PathBuf,
     /// What the API server was asked since this began.
@@ -156,22 +157,56 @@ impl Store {
         .await
     }
 
-    /// Waits until every one of so many members is ready on a pod of this version, and all is settled.
+    /// Waits until every one of so many members is ready on a pod of this version.
     ///
     /// # Errors
     /// Not in time.
-    pub async fn rolled(&self, replicas: i32, version: &str) -> Result<StoreClusterStatus> {
-        until(&format!("{replicas} members of version {version}"), ROLLED, async || {
+    pub async fn running(&self, replicas: usize, version: &str, deadline: Duration) -> Result<()> {
+        until(&format!("{replicas} members of version {version}"), deadline, async || {
             let pods = self.pods().await.map_err(|error| format!("{error:#}"))?;
             let old: Vec<String> = pods
                 .iter()
                 .filter(|pod| !is_ready(pod) || version_of(pod) != Some(version))
                 .map(ResourceExt::name_any)
                 .collect();
-            if old.is_empty() { Ok(()) } else { Err(format!("{} are not", old.join(", "))) }
+            match pods.len() {
+                _ if !old.is_empty() => Err(format!("{} are not", old.join(", "))),
+                count if count != replicas => Err(format!("there are {count}")),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Waits until so many members run this version, and all is settled.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn rolled(&self, replicas: i32, version: &str) -> Result<StoreClusterStatus> {
+        let count = usize::try_from(replicas).context("a number of members")?;
+        self.running(count, version, ROLLED).await?;
+        self.settled(replicas).await
+    }
+
+    /// Waits until these are the members, all of them voters and ready, and all is settled.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn consists_of(&self, names: &[&str]) -> Result<StoreClusterStatus> {
+        until(&format!("the members to be {}", names.join(", ")), SCALED, async || {
+            let members = self.members().await.map_err(|error| format!("{error:#}"))?;
+            let mut seats: Vec<_> =
+                members.iter().map(|it| (it.name.as_str(), it.is_learner)).collect();
+            seats.sort_unstable();
+            let wanted = names.iter().map(|name| (*name, false));
+            if seats.iter().copied().eq(wanted) {
+                Ok(())
+            } else {
+                Err(format!("they are {seats:?}"))
+            }
         })
         .await?;
-        self.settled(replicas).await
+        self.settled(i32::try_from(names.len()).context("a number of members")?).await
     }
 
     /// Waits until a condition has a status and a reason, and returns its message.
@@ -353,6 +388,18 @@ impl Store {
         .await
     }
 
+    /// Cuts a member off from others: not from clients, its kubelet or the operator.
+    ///
+    /// # Errors
+    /// One of them has no pod with an address, or the node refuses.
+    pub async fn sever(&self, turn: &Turn, member: &str, from: &[String]) -> Result<Severed> {
+        let mut addresses = Vec::new();
+        for other in from {
+            addresses.push(ip_of(&self.pod(other).await?)?);
+        }
+        sever(turn, &self.pod(member).await?, &addresses)
+    }
+
     /// Deletes the pod of a member as kubectl does: it is asked to stop, and comes back.
     ///
     /// # Errors
@@ -439,6 +486,21 @@ fn said(status: &StoreClusterStatus, type_: &str) -> String {
 pub fn address(pod: &Pod) -> Option<String> {
     let ip = pod.status.as_ref()?.pod_ip.as_ref()?;
     Some(format!("{ip}:2379"))
+}
+
+/// Cuts a pod off from some addresses, for as long as what is returned lives.
+///
+/// # Errors
+/// The pod runs nowhere, or its node refuses.
+pub fn sever(turn: &Turn, pod: &Pod, addresses: &[String]) -> Result<Severed> {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let node = turn.bed.node(node.context("the pod has no node")?)?;
+    node.sever(&ip_of(pod)?, addresses)
+}
+
+fn ip_of(pod: &Pod) -> Result<String> {
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    ip.with_context(|| format!("{} has no address", pod.name_any()))
 }
 
 /// Whether a pod is ready and is to stay.

@@ -37,6 +37,27 @@ pub async fn until<T>(
     }
 }
 
+/// Looks at a condition again and again for a time, all of which it must hold: what a hasty operator would have broken by then.
+///
+/// # Errors
+/// It did not hold; the message says what, when, and how it was broken.
+pub async fn stays(
+    what: &str,
+    time: Duration,
+    mut look: impl AsyncFnMut() -> Result<(), String>,
+) -> Result<()> {
+    let started = Instant::now();
+    let mut looks = tokio::time::interval(POLL_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while started.elapsed() < time {
+        looks.tick().await;
+        if let Err(broken) = look().await {
+            bail!("{what} ended after {:.1} s: {broken}", started.elapsed().as_secs_f64());
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +67,17 @@ mod tests {
         let rain = until::<()>("rain", Duration::ZERO, async || Err("sun".to_owned())).await;
         let text = rain.unwrap_err().to_string();
         assert!(text.contains("rain") && text.contains("sun"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_stay_is_told() {
+        let mut looks = 0;
+        let peace = stays("peace", Duration::from_secs(30), async || {
+            looks += 1;
+            if looks == 2 { Err("noise".to_owned()) } else { Ok(()) }
+        });
+        let text = peace.await.unwrap_err().to_string();
+        assert!(text.contains("peace") && text.contains("noise"), "{text}");
     }
 
     #[tokio::test]

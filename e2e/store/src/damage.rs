@@ -1,20 +1,39 @@
-//! Damage to the files of a data directory, by what ARCHITECTURE.md says of their layout.
+//! Damage to the files of a data directory, of a server that runs too, by what ARCHITECTURE.md says of their layout.
 //!
 //! ```text
 //!   segment   4096 bytes of header, then frames at multiples of 8: "QWF1" │ length of the body u32 │ 24 bytes │ body
 //!   sealed    magic 8 │ format u32 │ length u32 │ crc32c u32 over all else │ fields      (manifest, header of a segment)
 //! ```
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Where frames begin.
 const HEADER_SPAN: usize = 4096;
 
 /// What stands in front of a frame's body.
 const FRAME_HEADER: usize = 32;
+
+/// Every file below a directory with its content: what must not change is compared by it.
+///
+/// # Errors
+/// Something in it cannot be read.
+pub fn content(directory: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut contents = BTreeMap::new();
+    for path in files(directory, |_| true)? {
+        if path.is_dir() {
+            contents.append(&mut content(&path)?);
+        } else {
+            let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            contents.insert(path, bytes);
+        }
+    }
+    Ok(contents)
+}
 
 /// The segments of the log, oldest first.
 ///
@@ -64,16 +83,24 @@ pub fn frames(segment: &Path) -> Result<Vec<(usize, usize)>> {
     Ok(frames)
 }
 
-/// Changes a file and makes sure that it is another one.
+/// Changes bytes of a file, and makes sure that it is another one. Only they are written: the rest may belong to a server that
+/// runs.
 ///
 /// # Errors
 /// It cannot be read or written, or the change changed nothing.
-pub fn alter(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+pub fn alter(path: &Path, change: impl FnOnce(&mut [u8])) -> Result<()> {
     let before = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let mut after = before.clone();
     change(&mut after);
-    ensure!(before != after, "{} is as it was: no damage was done", path.display());
-    fs::write(path, &after).with_context(|| format!("write {}", path.display()))
+    let differ = |(one, other): (&u8, &u8)| one != other;
+    let Some(first) = before.iter().zip(&after).position(differ) else {
+        bail!("{} is as it was: no damage was done", path.display());
+    };
+    let last = before.iter().zip(&after).rposition(differ).unwrap_or(first);
+    let file = OpenOptions::new().write(true).open(path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    let written = file.write_all_at(&after[first..=last], first as u64);
+    written.with_context(|| format!("write {}", path.display()))
 }
 
 /// Cuts the log's last frame off in its middle, as a crash during the write does: what is behind reads as zeros.

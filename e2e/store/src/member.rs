@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use quorate_kubernetes::{Progress, wait};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::{http, limits};
 
@@ -129,6 +130,19 @@ impl Member {
         })?;
         self.process = None;
         Ok(status)
+    }
+
+    /// The termination message of the last process that ended by itself: its verdict, and what it says.
+    ///
+    /// # Errors
+    /// There is none in its log.
+    pub fn last_word(&self) -> Result<(String, String)> {
+        let log = self.log_text();
+        let mut words = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let word = words.rfind(|value| value.get("verdict").is_some());
+        let word = word.with_context(|| format!("no termination message in {log}"))?;
+        let text = |name: &str| word[name].as_str().map(str::to_owned);
+        text("verdict").zip(text("message")).with_context(|| format!("{word} is none"))
     }
 
     /// Everything that its processes said.

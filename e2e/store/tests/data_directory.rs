@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says that it failed by a panic")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -10,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use quorate_e2e_store::cluster::{Cluster, Server};
+use quorate_e2e_store::damage::content;
 use quorate_e2e_store::{binary, damage, http, limits};
 use quorate_kubernetes::{Progress, wait};
 use rustix::process::Signal;
@@ -40,30 +40,12 @@ fn ends_with(cluster: &mut Cluster, member: usize, code: i32, verdict: &str) -> 
 /// Waits for the end of a running member and reads its last word.
 fn verdict_of(cluster: &mut Cluster, member: usize, code: i32, verdict: &str) -> String {
     let status = cluster.members[member].wait_exit(limits::STOPPED).unwrap();
-    let log = cluster.members[member].log_text();
     assert_eq!(status.code(), Some(code), "{status}: {}", cluster.members[member].log_tail());
-    let mut words = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = words.rfind(|value| value.get("verdict").is_some());
-    let last = last.unwrap_or_else(|| panic!("no termination message in {log}"));
-    assert_eq!(last["verdict"], verdict, "{last}");
-    let message = last["message"].as_str().unwrap().to_owned();
+    let (class, message) = cluster.members[member].last_word().unwrap();
+    assert_eq!(class, verdict, "{message}");
     assert!(message.len() > 30, "a message says what happened and what to do: {message}");
     cluster.allow(&[&message]);
     message
-}
-
-/// Every file of a directory with its content.
-fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(content(&path));
-        } else {
-            files.insert(path.display().to_string(), fs::read(&path).unwrap());
-        }
-    }
-    files
 }
 
 #[test]
@@ -144,10 +126,14 @@ fn a_newer_format_is_left_to_the_version_that_wrote_it() {
     assert_eq!(cluster.members[0].terminate().unwrap().code(), Some(0));
     let manifest = cluster.members[0].data.join("MANIFEST");
     damage::raise_format(&manifest, crc32c::crc32c).unwrap();
-    let before = content(&cluster.members[0].data);
+    let before = content(&cluster.members[0].data).unwrap();
     let message = ends_with(&mut cluster, 0, 14, "FormatTooNew");
     assert!(message.contains("1000"), "{message}");
-    assert_eq!(content(&cluster.members[0].data), before, "a newer directory is not touched");
+    assert_eq!(
+        content(&cluster.members[0].data).unwrap(),
+        before,
+        "a newer directory is not touched"
+    );
 }
 
 #[test]
@@ -190,11 +176,11 @@ fn forming_is_repeatable_with_its_token_and_refused_with_another() {
     fs::create_dir_all(data.join("lost+found")).unwrap();
     let first = prepare(&data, "token-a", &peer, &client).unwrap();
     assert!(first["clusterID"].is_string() && first["memberID"].is_string(), "{first}");
-    let made = content(&data);
+    let made = content(&data).unwrap();
     assert_eq!(prepare(&data, "token-a", &peer, &client).unwrap(), first);
-    assert_eq!(content(&data), made, "the same token changes nothing");
+    assert_eq!(content(&data).unwrap(), made, "the same token changes nothing");
     assert_eq!(prepare(&data, "token-b", &peer, &client), Err(13));
-    assert_eq!(content(&data), made, "another token leaves the directory as it is");
+    assert_eq!(content(&data).unwrap(), made, "another token leaves the directory as it is");
     // What was formed can be served, under the ids that were told.
     cluster.members[0].arguments.retain(|flag| !flag.starts_with("--initial-cluster="));
     cluster.members[0].arguments.push("--initial-cluster-state=existing".to_owned());

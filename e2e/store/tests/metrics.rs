@@ -65,6 +65,28 @@ fn every_core_metric_has_etcds_name_type_and_labels() {
     }
 }
 
+#[test]
+fn the_document_lists_what_a_running_server_shows() {
+    let document = include_str!("../../../docs/metrics.md");
+    let section = document.split("## The store").nth(1).expect("its section");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let listed: BTreeMap<&str, &str> = rows
+        .map(|row| {
+            let (name, rest) = row.split_once("` | ").expect("a row has cells");
+            (name, rest.split(" |").next().unwrap_or_default())
+        })
+        .collect();
+    let shown = families(Server::Quorate);
+    for (name, family) in &shown {
+        assert_eq!(listed.get(name.as_str()), Some(&family.kind.as_str()), "{name}");
+    }
+    // Shown only when it is asked for.
+    let extensive = "grpc_server_handling_seconds";
+    let missing: Vec<_> =
+        listed.keys().filter(|name| !shown.contains_key(**name) && **name != extensive).collect();
+    assert!(missing.is_empty(), "listed and not shown: {missing:?}");
+}
+
 fn families(server: Server) -> BTreeMap<String, Family> {
     let cluster = Cluster::start(server, 3, &[]).unwrap();
     let etcdctl = cluster.etcdctl().unwrap();

@@ -6,7 +6,10 @@ use quorate_tidy::{
     Finding, Tree,
     finding::report,
     manifest::Workspace,
-    rules::{concurrency, copies, documents, habits, invariants, layering, manifests, purity},
+    rules::{
+        concurrency, copies, documents, failures, habits, invariants, layering, manifests, metrics,
+        purity,
+    },
 };
 
 fn tree() -> &'static Tree {
@@ -136,6 +139,16 @@ fn the_chart_carries_the_definitions() {
 #[test]
 fn pages_name_what_exists() {
     hold("paths", &documents::paths(tree()));
+}
+
+#[test]
+fn every_failure_has_its_row_and_its_tests() {
+    hold("failures", &failures::check(tree()));
+}
+
+#[test]
+fn every_metric_of_the_store_is_listed() {
+    hold("metrics", &metrics::check(tree()));
 }
 
 #[test]

@@ -25,6 +25,12 @@ pub(crate) fn check() -> Vec<Step> {
             work: Work::Cargo(&[], LINT),
         },
         Step {
+            name: "lint-next",
+            says: "clippy once more on what knows the next feature level",
+            cases_min: 1,
+            work: Work::Cargo(&[], LINT_NEXT),
+        },
+        Step {
             name: "helm",
             says: "the program that renders the chart for its tests, built if it is missing",
             cases_min: 1,
@@ -74,9 +80,15 @@ pub(crate) fn test() -> Vec<Step> {
             work: Work::Program(SIMULATOR),
         },
         Step {
+            name: "next-level",
+            says: "the build of the next feature level: its command and rows, and simulated upgrades to it",
+            cases_min: 95,
+            work: Work::Tests(NEXT_LEVEL),
+        },
+        Step {
             name: "store",
-            says: "etcd's own suite, stock etcdctl, kill -9 under load, damaged directories",
-            cases_min: 30,
+            says: "etcd's own suite, stock etcdctl, kill -9 under load, damaged directories, an upgrade",
+            cases_min: 35,
             work: Work::Tests(STORE),
         },
         Step {
@@ -88,7 +100,7 @@ pub(crate) fn test() -> Vec<Step> {
         Step {
             name: "operator",
             says: "the operator on the test bed, one test per fear",
-            cases_min: 24,
+            cases_min: 30,
             work: Work::Tests(OPERATOR),
         },
         Step {
@@ -105,6 +117,30 @@ const FORMAT: &[&str] = &["fmt", "--all", "--check", "--", "--color=never"];
 
 const LINT: &[&str] =
     &["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
+
+/// The packages in which the cargo feature `next-level` changes a line.
+const LINT_NEXT: &[&str] = &[
+    "clippy",
+    "--package=quorate-machine",
+    "--package=quorate-sim",
+    "--package=quorate",
+    "--features=quorate-machine/next-level,quorate-sim/next-level,quorate/next-level",
+    "--all-targets",
+    "--locked",
+    "--",
+    "--deny",
+    "warnings",
+];
+
+/// With the simulator's profile: forty worlds of two builds each.
+const NEXT_LEVEL: &[&str] = &[
+    "--profile=gate",
+    "--package=quorate-machine",
+    "--package=quorate-sim",
+    "--features=quorate-machine/next-level,quorate-sim/next-level",
+    "--lib",
+    "--test=upgrade",
+];
 
 const DOCS: &[&str] = &["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"];
 

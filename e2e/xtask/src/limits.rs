@@ -16,6 +16,12 @@ pub(crate) const SOAK_SEEDS: usize = 10_000;
 /// Seeds of one batch of a soak: what is run again after an interruption, about a minute.
 pub(crate) const SOAK_BATCH_SEEDS: usize = 250;
 
+/// Seeds of simulated upgrades in a soak (the gate runs forty).
+pub(crate) const SOAK_UPGRADE_SEEDS: usize = 1000;
+
+/// Upgrades to the next feature level on the test bed in a soak (the gate runs two).
+pub(crate) const SOAK_UPGRADES: &str = "10";
+
 /// Members killed under full load in a soak (the gate kills three).
 pub(crate) const SOAK_KILLS: &str = "20";
 

@@ -11,6 +11,7 @@ use quorate_kubernetes::{Progress, command};
 use crate::cargo::{self, Cases};
 use crate::limits::{
     SOAK_BATCH_SEEDS, SOAK_CONVERGENCE_STEPS, SOAK_KILLS, SOAK_RANDOM_SEEDS, SOAK_SEEDS,
+    SOAK_UPGRADE_SEEDS, SOAK_UPGRADES,
 };
 
 /// What is run again as a whole after an interruption.
@@ -38,6 +39,20 @@ impl Batch {
             variable: None,
             count: cargo::plain_cases,
             cases_min: SOAK_BATCH_SEEDS,
+        }
+    }
+
+    /// Simulated upgrades to the next feature level.
+    fn upgrades() -> Self {
+        let words = format!(
+            "run --locked --release --package=quorate-sim --features=next-level -- --upgrade --seed 1 --seeds {SOAK_UPGRADE_SEEDS}"
+        );
+        Self {
+            name: format!("{SOAK_UPGRADE_SEEDS} simulated upgrades"),
+            words: words.split(' ').map(str::to_owned).collect(),
+            variable: None,
+            count: cargo::plain_cases,
+            cases_min: SOAK_UPGRADE_SEEDS,
         }
     }
 
@@ -101,6 +116,13 @@ fn batches() -> Vec<Batch> {
             "QUORATE_CONVERGENCE_STEPS",
             SOAK_CONVERGENCE_STEPS,
         ),
+        Batch::longer(
+            "ten upgrades to the next feature level on the test bed",
+            "test --locked --package=quorate-e2e-cluster --test=fears -- --nocapture no_old_member_meets",
+            "QUORATE_UPGRADES",
+            SOAK_UPGRADES,
+        ),
+        Batch::upgrades(),
     ];
     batches.extend((1..=SOAK_SEEDS).step_by(SOAK_BATCH_SEEDS).map(Batch::simulator));
     batches
@@ -162,6 +184,6 @@ mod tests {
         assert_eq!(names.len(), batches.len());
         let seeds: usize =
             batches.iter().filter(|it| it.cases_min > 1).map(|it| it.cases_min).sum();
-        assert_eq!(seeds, SOAK_SEEDS);
+        assert_eq!(seeds, SOAK_SEEDS + SOAK_UPGRADE_SEEDS);
     }
 }

@@ -148,6 +148,7 @@ impl Api {
             ProposeError::NoLeader
             | ProposeError::TooManyRequests
             | ProposeError::Change(_)
+            | ProposeError::FeatureLevel
             | ProposeError::Stopping => status::propose_error(error),
         })?;
         Ok(MoveLeaderResponse { header: None })

@@ -206,6 +206,7 @@ impl From<Rejected> for EtcdError {
             Rejected::LastVoter => Self::MemberNotEnoughStarted,
             // A learner that has not told its incarnation has not caught up with its own entry: the caller tries again.
             Rejected::LearnerUnpublished => Self::LearnerNotReady,
+            Rejected::FeatureLevel => Self::NotCapable,
             // Only a member's own publication is refused so, never a client's request.
             Rejected::OtherIncarnation => Self::MemberExist,
         }
@@ -220,6 +221,7 @@ impl From<ProposeError> for EtcdError {
             ProposeError::NoLeader => Self::NoLeader,
             ProposeError::TooManyRequests => Self::TooManyRequests,
             ProposeError::Change(refusal) => refusal.into(),
+            ProposeError::FeatureLevel => Self::NotCapable,
             ProposeError::Stopping => Self::Stopped,
         }
     }

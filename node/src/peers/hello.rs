@@ -132,6 +132,23 @@ fn code<T: PartialEq>(table: &[T], value: &T) -> u8 {
     u8::try_from(at).expect("tables are short")
 }
 
+impl Answer {
+    /// Whether the listener knows what the cluster uses. One that does not gets nothing of it, even if it takes itself for a member:
+    /// it would stop in the middle of its log instead of at its door.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn knows(&self, used: FeatureLevel) -> anyhow::Result<()> {
+        ensure!(
+            self.feature_level >= used,
+            "the peer knows feature level {} and the cluster has reached {}: run there the version that the other members run",
+            self.feature_level.0,
+            used.0
+        );
+        Ok(())
+    }
+}
+
 /// Says hello and waits for the answer.
 ///
 /// # Errors
@@ -273,6 +290,9 @@ mod tests {
         let (heard, answered) = tokio::join!(listening, dial(&mut dialler, &hello));
         assert_eq!(heard, Some(hello));
         assert_eq!(answered.unwrap(), expected);
+        assert!(expected.knows(FeatureLevel(1)).is_ok());
+        let refused = expected.knows(FeatureLevel(2)).unwrap_err().to_string();
+        assert!(refused.contains("level 1") && refused.contains("reached 2"), "{refused}");
     }
 
     #[tokio::test]

@@ -58,12 +58,21 @@ impl Identity {
     }
 }
 
+/// Why a peer says that this member has no place among the others. Both are decided by entries that a quorum has committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exclusion {
+    /// The cluster removed it.
+    Removed,
+    /// The cluster has reached a feature level that this build does not know.
+    Outdated,
+}
+
 /// Where the transport tells what happened.
 #[derive(Clone)]
 pub struct PeerEvents {
     inputs: mpsc::Sender<Input>,
     snapshots: mpsc::Sender<(MemberId, TcpStream)>,
-    removed: watch::Sender<bool>,
+    excluded: watch::Sender<Option<Exclusion>>,
     introductions: Arc<Introductions>,
 }
 
@@ -74,15 +83,15 @@ pub struct PeerEvents {
 struct Introductions(Mutex<BTreeMap<MemberId, Vec<String>>>);
 
 impl PeerEvents {
-    /// Inputs go to consensus; snapshot connections to whoever installs; `removed` is set when a peer says that this
-    /// member is no longer one.
+    /// Inputs go to consensus; snapshot connections to whoever installs; `excluded` is set when a peer says that this
+    /// member has no place any more.
     #[must_use]
     pub fn new(
         inputs: mpsc::Sender<Input>,
         snapshots: mpsc::Sender<(MemberId, TcpStream)>,
-        removed: watch::Sender<bool>,
+        excluded: watch::Sender<Option<Exclusion>>,
     ) -> Self {
-        Self { inputs, snapshots, removed, introductions: Arc::default() }
+        Self { inputs, snapshots, excluded, introductions: Arc::default() }
     }
 
     async fn input(&self, input: Input) {
@@ -104,8 +113,8 @@ impl PeerEvents {
         self.introductions.0.lock().get(&peer).cloned()
     }
 
-    fn removed_from_cluster(&self) {
-        self.removed.send_replace(true);
+    fn excluded(&self, why: Exclusion) {
+        self.excluded.send_replace(Some(why));
     }
 
     async fn receive_snapshot(&self, from: MemberId, stream: TcpStream) -> anyhow::Result<()> {
@@ -188,6 +197,7 @@ impl PeerMetrics {
 pub struct PeerSet {
     identity: Arc<Identity>,
     events: PeerEvents,
+    membership: Membership,
     metrics: Arc<PeerMetrics>,
     runtime: runtime::Handle,
     senders: BTreeMap<MemberId, Peer>,
@@ -213,10 +223,11 @@ impl PeerSet {
     pub fn new(
         identity: Arc<Identity>,
         events: PeerEvents,
+        membership: Membership,
         metrics: Arc<PeerMetrics>,
         runtime: runtime::Handle,
     ) -> Self {
-        Self { identity, events, metrics, runtime, senders: BTreeMap::new() }
+        Self { identity, events, membership, metrics, runtime, senders: BTreeMap::new() }
     }
 
     /// Starts senders to new members, ends those to members that left, restarts those whose URLs changed.
@@ -248,6 +259,7 @@ impl PeerSet {
             addresses: addresses.clone(),
             queue: messages,
             events: self.events.clone(),
+            membership: self.membership.clone(),
             metrics: self.metrics.clone(),
         };
         let probing =

@@ -9,7 +9,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc, time::Instant};
 use tracing::{debug, info, warn};
 
 use super::{
-    Identity, PeerEvents, frame,
+    Exclusion, Identity, Membership, PeerEvents, frame,
     hello::{self, Hello, Purpose, Verdict},
 };
 use crate::peers::PeerMetrics;
@@ -40,6 +40,8 @@ pub struct Sender {
     pub queue: mpsc::Receiver<PeerMessage>,
     /// Whom to tell.
     pub events: PeerEvents,
+    /// What the cluster uses, as applied.
+    pub membership: Membership,
     /// What to count.
     pub metrics: Arc<PeerMetrics>,
 }
@@ -78,16 +80,22 @@ impl Sender {
         let hello = Hello::from(&self.identity, Purpose::Messages, self.peer);
         let (stream, answer) = dial_any(&self.addresses, &hello).await?;
         match answer.verdict {
-            Verdict::Welcome => Ok(stream),
+            Verdict::Welcome => {
+                answer.knows(self.membership.feature_level())?;
+                Ok(stream)
+            }
             Verdict::Removed => {
-                self.events.removed_from_cluster();
+                self.events.excluded(Exclusion::Removed);
                 anyhow::bail!("the peer says that this member was removed from the cluster")
+            }
+            Verdict::FeatureLevel => {
+                self.events.excluded(Exclusion::Outdated);
+                anyhow::bail!(refusal_text(answer.verdict))
             }
             Verdict::ForeignCluster
             | Verdict::NotMe
             | Verdict::Version
             | Verdict::OtherIncarnation
-            | Verdict::FeatureLevel
             | Verdict::NotForMeToSay => {
                 anyhow::bail!(refusal_text(answer.verdict))
             }

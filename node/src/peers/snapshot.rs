@@ -14,7 +14,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use anyhow::{Context, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_consensus::{Body, Message, SnapshotMeta, codec};
-use quorate_machine::{EncodedKeyValue, KeyValue, Revision, Row, RowView};
+use quorate_machine::{EncodedKeyValue, FeatureLevel, KeyValue, Revision, Row, RowView};
 use quorate_storage::{
     rows::{Pin, RowReader},
     wal::Hold,
@@ -52,6 +52,8 @@ pub struct Outgoing {
     pub announcement: Message,
     /// The machine's small state.
     pub state: Bytes,
+    /// What the receiver must know to read it.
+    pub feature_level: FeatureLevel,
     /// Reads rows, pinned at `revision` for as long as this lives.
     pub reader: RowReader,
     /// Keeps the rows.
@@ -75,6 +77,7 @@ pub async fn send(
     let held = outgoing.log.take();
     let (mut stream, answer) = dial_any(&addresses, &hello).await?;
     ensure!(answer.verdict == Verdict::Welcome, refusal_text(answer.verdict));
+    answer.knows(outgoing.feature_level)?;
     let mut head = BytesMut::new();
     frame::put(&mut head, |out| put_head(out, &outgoing));
     write(&mut stream, &head).await?;

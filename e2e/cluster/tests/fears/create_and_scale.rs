@@ -19,6 +19,9 @@ async fn one_three_five_three_one_under_load_and_a_reversal() {
     store.settled(3).await.unwrap();
     store.scale(5).await.unwrap();
     store.settled(5).await.unwrap();
+    // Five members on three nodes: two of them share one, and it is said.
+    assert!(turn.bed.nodes().len() < 5, "the bed has a node for each member");
+    store.told("PlacementWarning", "True", "VotersShareNode").await.unwrap();
 
     // The member of the highest ordinal leaves first: put leadership onto it.
     let first_victim = store.let_lead("db-4").await.unwrap();
@@ -43,6 +46,7 @@ async fn one_three_five_three_one_under_load_and_a_reversal() {
     let outcome = load.stop().await.unwrap();
     let seen = witness.stop().await.unwrap();
     outcome.verify(&store).await.unwrap();
+    outcome.heavy().unwrap();
 
     assert!(seen.joiners_learned_first().unwrap() >= 5, "four joined, and one that turned back");
     seen.one_change_at_a_time().unwrap();

@@ -12,7 +12,7 @@ fn manifest(name: &str, spec: &str) -> String {
 }
 
 /// What is wrong, the manifest's name and spec, and the words that must be in the refusal.
-const REFUSED: [(&str, &str, &str, &str); 14] = [
+const REFUSED: [(&str, &str, &str, &str); 19] = [
     (
         "no members",
         "db",
@@ -66,6 +66,36 @@ const REFUSED: [(&str, &str, &str, &str); 14] = [
         "db",
         "replicas: 3, version: 0.1.0, storage: {size: 1Gi}, scheduling: {antiAffinity: Hard}",
         "supported values",
+    ),
+    (
+        "a label by which the budget finds voters",
+        "db",
+        "replicas: 3, version: 0.1.0, storage: {size: 1Gi}, podTemplate: {labels: {quorate.dev/role: x}}",
+        "choose another key",
+    ),
+    (
+        "a label by which the operator finds children",
+        "db",
+        "replicas: 3, version: 0.1.0, storage: {size: 1Gi}, labels: {app.kubernetes.io/name: x}",
+        "choose another key",
+    ),
+    (
+        "an annotation that the operator writes",
+        "db",
+        "replicas: 3, version: 0.1.0, storage: {size: 1Gi}, podTemplate: {annotations: {quorate.dev/settings: x}}",
+        "quorate.dev/restart",
+    ),
+    (
+        "a sidecar",
+        "db",
+        "replicas: 3, version: 0.1.0, storage: {size: 1Gi}, podTemplate: {containers: []}",
+        "unknown field \"spec.podTemplate.containers\"",
+    ),
+    (
+        "a server that runs as root",
+        "db",
+        "replicas: 3, version: 0.1.0, storage: {size: 1Gi}, podTemplate: {securityContext: {runAsUser: 0}}",
+        "greater than or equal to 1",
     ),
 ];
 

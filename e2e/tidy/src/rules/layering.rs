@@ -156,8 +156,15 @@ pub const ROOMS: &[Room] = &[
     Room {
         package: "quorate-e2e-cluster",
         directory: "e2e/cluster",
-        // The operator is looked at from outside: its types and its bed, the wire and the checkers, never its planner.
-        knows: &["quorate-crds", "quorate-kubernetes", "quorate-proto", "quorate-sim"],
+        // The operator is looked at from outside: its types and its bed, the wire and the checkers, never its planner. How the files
+        // of a member are damaged is known where that is tested without Kubernetes.
+        knows: &[
+            "quorate-crds",
+            "quorate-e2e-store",
+            "quorate-kubernetes",
+            "quorate-proto",
+            "quorate-sim",
+        ],
         foreign: Foreign::AllBut(&[]),
         tests_know: &[],
     },

@@ -3,8 +3,10 @@
 pub mod concurrency;
 pub mod copies;
 pub mod documents;
+pub mod failures;
 pub mod habits;
 pub mod invariants;
 pub mod layering;
 pub mod manifests;
+pub mod metrics;
 pub mod purity;

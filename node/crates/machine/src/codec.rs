@@ -16,8 +16,8 @@ use bytes::{BufMut, Bytes};
 
 use crate::{
     Alarm, AlarmAction, Command, Compare, CompareTarget, DecodeError, DeleteRange, Envelope,
-    FeatureLevel, Incarnation, KeyRange, LeaseId, LeaseTime, Member, MemberId, Operation, Put,
-    Range, Relation, RequestId, SortOrder, SortTarget, Txn,
+    FeatureLevel, Incarnation, KeyRange, LeaseId, LeaseTime, Member, MemberId, NextCommand,
+    Operation, Put, Range, Relation, RequestId, SortOrder, SortTarget, Txn,
     limits::TXN_DEPTH_MAX,
     wire::{Reader, put_bytes, put_signed, put_texts, put_varint},
 };
@@ -154,7 +154,8 @@ fn payload_len(command: &Command) -> usize {
         | Command::MemberUpdate { .. }
         | Command::MemberPublish { .. }
         | Command::FeatureLevel { .. }
-        | Command::Clock => 0,
+        | Command::Clock
+        | Command::Next(_) => 0,
     }
 }
 
@@ -220,6 +221,7 @@ fn put_command(out: &mut Vec<u8>, command: &Command) {
             put_varint(out, level.0.into());
         }
         Command::Clock => put_varint(out, tag::CLOCK),
+        Command::Next(next) => next.put(out),
     }
 }
 
@@ -259,7 +261,7 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, DecodeError> {
         },
         tag::FEATURE_LEVEL => Command::FeatureLevel { level: read_feature_level(reader)? },
         tag::CLOCK => Command::Clock,
-        tag => return Err(DecodeError::UnknownCommand { tag }),
+        tag => Command::Next(NextCommand::read(tag, reader)?),
     })
 }
 

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::{FeatureLevel, Incarnation, LeaseId, LeaseTime, MemberId, RequestId};
+use crate::{
+    FEATURE_LEVEL_KNOWN, FeatureLevel, Incarnation, LeaseId, LeaseTime, MemberId, NextCommand,
+    RequestId,
+};
 
 /// What an entry carries: a command and what apply must know of its making. Encoded by `codec.rs`, format 1: a header of
 /// fixed size and offsets first (format, feature level, clock, request id), then user, auth revision and command, so that
@@ -118,10 +121,13 @@ pub enum Command {
     },
     /// Nothing but the entry's clock stamp: time passes while leases exist and nothing is written.
     Clock,
+    /// A command of the level above; a build that does not know one has no value for this, and no decoder.
+    Next(NextCommand),
 }
 
-/// The feature level of this build: it knows every command up to it. Entries that need more stop the member.
-pub const FEATURE_LEVEL_KNOWN: FeatureLevel = FeatureLevel(1);
+/// The feature level that every cluster is formed with. Founders may be of different builds and must write the same state, so the
+/// level rises to what they know only when all have said so, as in any upgrade.
+pub const FEATURE_LEVEL_FORMED: FeatureLevel = FeatureLevel(1);
 
 impl Command {
     /// The feature level that the cluster must have reached before this command may be proposed.
@@ -143,7 +149,8 @@ impl Command {
             | Self::MemberUpdate { .. }
             | Self::MemberPublish { .. }
             | Self::FeatureLevel { .. }
-            | Self::Clock => FeatureLevel(1),
+            | Self::Clock => FEATURE_LEVEL_FORMED,
+            Self::Next(_) => FEATURE_LEVEL_KNOWN,
         }
     }
 }

@@ -73,6 +73,9 @@ mod machine;
 mod members;
 #[cfg(any(test, feature = "model"))]
 mod model_store;
+#[cfg_attr(feature = "next-level", path = "next_level/milestones.rs")]
+#[cfg_attr(not(feature = "next-level"), path = "next_level/none.rs")]
+mod next_level;
 mod outcome;
 mod range;
 mod state;
@@ -99,6 +102,7 @@ pub use machine::{Fatal, Machine};
 pub use members::Membership;
 #[cfg(any(test, feature = "model"))]
 pub use model_store::{ModelReader, ModelStore};
+pub use next_level::{FEATURE_LEVEL_KNOWN, NextCommand, NextReport};
 pub use outcome::*;
 pub use range::{RangeChunk, RangeCursor, RangeEnd, RangeError, ReadPoint, range};
 pub use state::{Genesis, State};

@@ -19,5 +19,11 @@ pub const HASH_CHUNK_BYTES: usize = 1 << 20;
 /// revision that all of them know as long as none is more compactions behind.
 pub const COMPACTION_HASHES_MAX: usize = 10;
 
+/// Milliseconds of the lease clock between two milestones (feature level 2): finer than any age that compaction is asked for.
+pub const MILESTONE_INTERVAL_MS: u64 = 5_000;
+
+/// Milestones that are kept, the oldest going first: a thousand of about ten bytes each in every checkpoint.
+pub const MILESTONES_MAX: usize = 1000;
+
 /// Elements that a decoder reserves room for before it has seen them: a damaged count must not take memory.
 pub const RESERVED_ELEMENTS_MAX: usize = 128;

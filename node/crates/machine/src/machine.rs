@@ -30,6 +30,8 @@ pub enum Fatal {
         index: u64,
         /// The level it needs.
         level: FeatureLevel,
+        /// The highest that is known here.
+        known: FeatureLevel,
     },
     /// The entry's bytes are damaged.
     Undecodable {
@@ -49,11 +51,11 @@ impl fmt::Display for Fatal {
                 "entry {index} was written by a newer build; this member stops rather than differ from the others: \
                  upgrade it"
             ),
-            Self::FeatureLevel { index, level } => write!(
+            Self::FeatureLevel { index, level, known } => write!(
                 f,
                 "entry {index} needs feature level {}, this build has {}; this member stops rather than differ from \
                  the others: upgrade it",
-                level.0, FEATURE_LEVEL_KNOWN.0
+                level.0, known.0
             ),
             Self::Undecodable { index, .. } => write!(
                 f,
@@ -78,6 +80,8 @@ impl std::error::Error for Fatal {
 pub struct Machine<S> {
     state: State,
     store: S,
+    /// The highest feature level that this member knows.
+    known: FeatureLevel,
 }
 
 /// A command's result and the events it made.
@@ -87,7 +91,7 @@ impl<S: Store> Machine<S> {
     /// The machine of a cluster that is being formed, over an empty store.
     #[must_use]
     pub fn new(genesis: Genesis, store: S) -> Self {
-        Self { state: State::of_genesis(genesis), store }
+        Self { state: State::of_genesis(genesis), store, known: FEATURE_LEVEL_KNOWN }
     }
 
     /// The machine as it was when [`Machine::encode_state`] was called, over the rows that belong to that moment.
@@ -95,7 +99,17 @@ impl<S: Store> Machine<S> {
     /// # Errors
     /// A state that cannot be read.
     pub fn restore(state: &Bytes, store: S) -> Result<Self, DecodeError> {
-        Ok(Self { state: State::decode(state)?, store })
+        Ok(Self { state: State::decode(state)?, store, known: FEATURE_LEVEL_KNOWN })
+    }
+
+    /// The same, behaving as a build that knows no more than this level (or, without the decoders, no less): members of different
+    /// builds in one process, for tests and the simulator.
+    ///
+    /// # Errors
+    /// The cluster's level is above it.
+    pub fn knowing(self, known: FeatureLevel) -> Result<Self, DecodeError> {
+        self.state.check_known(known)?;
+        Ok(Self { known, ..self })
     }
 
     /// Applies the entry at `index`, the one after the last applied.
@@ -122,9 +136,7 @@ impl<S: Store> Machine<S> {
     /// As [`Machine::apply`].
     pub fn apply_envelope(&mut self, index: u64, envelope: &Envelope) -> Result<Applied, Fatal> {
         let Envelope { request, user: _, auth_revision, feature_level, clock, command } = envelope;
-        if *feature_level > FEATURE_LEVEL_KNOWN {
-            return Err(Fatal::FeatureLevel { index, level: *feature_level });
-        }
+        self.check_known(index, command.needs().max(*feature_level))?;
         self.state.advance(index);
         self.state.advance_clock(*clock);
         let mut events = Vec::new();
@@ -138,7 +150,14 @@ impl<S: Store> Machine<S> {
             Err(RangeError::Fault(fault)) => return Err(Fatal::ReadFault(fault)),
         };
         assert!(result.is_ok() || events.is_empty(), "INV-M2: what is refused has changed nothing");
+        // This member may have told of a level that it no longer knows: an older build was put in its place.
+        self.check_known(index, self.state.feature_level())?;
         Ok(Applied { request: *request, revision: self.state.revision(), result, events })
+    }
+
+    fn check_known(&self, index: u64, level: FeatureLevel) -> Result<(), Fatal> {
+        let known = self.known;
+        if level > known { Err(Fatal::FeatureLevel { index, level, known }) } else { Ok(()) }
     }
 
     /// Applies an entry without a payload: a leader's first of its term.
@@ -257,9 +276,12 @@ impl<S: Store> Machine<S> {
         assert!(compacted <= revision, "INV-M1: only history is compacted");
     }
 
-    /// What refuses a command whatever it says: alarms, then the auth store's revision (etcd
+    /// What refuses a command whatever it says: the cluster's feature level, alarms, then the auth store's revision (etcd
     /// `apply/{corrupt,capped,apply_auth}.go`, in this order).
     fn admit(&self, command: &Command, auth_revision: u64) -> Result<(), Rejected> {
+        if command.needs() > self.state.feature_level() {
+            return Err(Rejected::FeatureLevel);
+        }
         let gates = Gates::of(command);
         if gates.writes && self.state.has_alarm(Alarm::Corrupt) {
             return Err(Rejected::Corrupt);
@@ -315,6 +337,10 @@ impl<S: Store> Machine<S> {
                 Ok(Outcome::Done)
             }
             Command::Clock => Ok(Outcome::Done),
+            Command::Next(next) => {
+                self.state.apply_next(*next);
+                Ok(Outcome::Done)
+            }
         }
     }
 
@@ -388,7 +414,8 @@ impl<S: Store> Machine<S> {
             | Command::LeaseRenew { .. }
             | Command::Alarm { .. }
             | Command::FeatureLevel { .. }
-            | Command::Clock => unreachable!("`change` passes membership commands only"),
+            | Command::Clock
+            | Command::Next(_) => unreachable!("`change` passes membership commands only"),
         }
         Ok(Outcome::Members(members.to_vec()))
     }
@@ -422,7 +449,8 @@ impl Gates {
             | Command::MemberUpdate { .. }
             | Command::MemberPublish { .. }
             | Command::FeatureLevel { .. }
-            | Command::Clock => (false, false, false),
+            | Command::Clock
+            | Command::Next(_) => (false, false, false),
         };
         Self { writes, takes_space, permitted }
     }

@@ -91,7 +91,8 @@ impl Membership {
             | Command::LeaseRenew { .. }
             | Command::Alarm { .. }
             | Command::FeatureLevel { .. }
-            | Command::Clock => Ok(()),
+            | Command::Clock
+            | Command::Next(_) => Ok(()),
         }
     }
 

@@ -176,6 +176,8 @@ pub enum Rejected {
     OtherIncarnation,
     /// The user's permissions changed after they were checked.
     AuthRevisionOld,
+    /// The command needs a feature level that the cluster has not reached. Proposers refuse it before; apply does so again.
+    FeatureLevel,
 }
 
 /// What a lease is, for LeaseTimeToLive and LeaseLeases.

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use bytes::{BufMut, Bytes};
 
 use crate::{
-    Alarm, AlarmAction, ClusterId, DecodeError, FeatureLevel, LeaseTime, Leases, Member, MemberId,
-    Membership, ReadPoint, Row,
+    Alarm, AlarmAction, ClusterId, DecodeError, FEATURE_LEVEL_KNOWN, FeatureLevel, LeaseTime,
+    Leases, Member, MemberId, Membership, NextCommand, NextReport, ReadPoint, Row,
     codec::{put_alarm, read_alarm, read_feature_level},
     digest::Digest,
+    next_level::NextState,
     wire::{Reader, put_signed, put_varint},
 };
 
-/// The only format so far.
+/// The format of level 1.
 const FORMAT: u8 = 1;
 
 /// The revision of an empty store (etcd `mvcc/kvstore.go`).
@@ -28,7 +29,7 @@ pub struct Genesis {
     pub cluster: ClusterId,
     /// Who forms it.
     pub members: Vec<Member>,
-    /// The feature level it begins with: that of the build which forms it.
+    /// The feature level it begins with: [`FEATURE_LEVEL_FORMED`](crate::FEATURE_LEVEL_FORMED).
     pub feature_level: FeatureLevel,
     /// The log index that stands for the formation: the first entry applied is the one after it.
     pub index: u64,
@@ -48,6 +49,7 @@ pub struct State {
     alarms: BTreeSet<(Alarm, MemberId)>,
     leases: Leases,
     members: Membership,
+    next: NextState,
 }
 
 impl State {
@@ -67,6 +69,7 @@ impl State {
             alarms: BTreeSet::new(),
             leases: Leases::default(),
             members: Membership::formed_of(members),
+            next: NextState::default(),
         }
     }
 
@@ -139,6 +142,16 @@ impl State {
     #[must_use]
     pub fn members(&self) -> &Membership {
         &self.members
+    }
+
+    /// What the next feature level keeps.
+    #[must_use]
+    pub fn next(&self) -> NextReport {
+        self.next.report(self.revision)
+    }
+
+    pub(crate) fn apply_next(&mut self, command: NextCommand) {
+        self.next.apply(command, self.applied, self.clock, self.revision);
     }
 
     pub(crate) fn leases_mut(&mut self) -> &mut Leases {
@@ -238,6 +251,7 @@ impl State {
             alarms,
             leases,
             members,
+            next,
         } = self;
         let mut digest = Digest::new(4)
             .word(cluster.0)
@@ -253,10 +267,10 @@ impl State {
         for (alarm, member) in alarms {
             digest = digest.word(alarm_number(*alarm)).word(member.0);
         }
-        digest.value()
+        next.digest(digest).value()
     }
 
-    /// Its bytes, format 1.
+    /// Its bytes: format 1, or the next level's once that has rows.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let Self {
@@ -271,9 +285,10 @@ impl State {
             alarms: _,
             leases: _,
             members: _,
+            next,
         } = self;
         let mut out = Vec::new();
-        out.put_u8(FORMAT);
+        out.put_u8(next.format().unwrap_or(FORMAT));
         put_varint(&mut out, cluster.0);
         put_varint(&mut out, *applied);
         put_varint(&mut out, feature_level.0.into());
@@ -283,6 +298,7 @@ impl State {
         put_signed(&mut out, *compacted);
         out.put_u64_le(rows.value());
         self.encode_tables(&mut out);
+        next.encode(&mut out);
         Bytes::from(out)
     }
 
@@ -304,7 +320,8 @@ impl State {
     pub fn decode(state: &Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(state);
         let format = reader.byte()?;
-        if format != FORMAT {
+        let has_next = NextState::is_in(format);
+        if format != FORMAT && !has_next {
             return Err(DecodeError::UnknownFormat { what: "state", found: format });
         }
         let state = Self {
@@ -322,9 +339,20 @@ impl State {
                 .collect(),
             leases: Leases::decode(&mut reader)?,
             members: Membership::decode(&mut reader)?,
+            next: if has_next { NextState::decode(&mut reader)? } else { NextState::default() },
         };
         reader.finish()?;
+        state.check_known(FEATURE_LEVEL_KNOWN)?;
         Ok(state)
+    }
+
+    /// Whether a build that knows this level may go on from here: entries behind may hold anything up to the cluster's level.
+    pub(crate) fn check_known(&self, known: FeatureLevel) -> Result<(), DecodeError> {
+        if self.feature_level > known {
+            let (level, known) = (self.feature_level.0, known.0);
+            return Err(DecodeError::UnknownLevel { level, known });
+        }
+        Ok(())
     }
 
     #[cfg(test)]

@@ -49,6 +49,13 @@ pub enum DecodeError {
         /// The tag found.
         tag: u64,
     },
+    /// A state of a cluster that has reached a level which this build does not know.
+    UnknownLevel {
+        /// The cluster's level.
+        level: u16,
+        /// The highest that is known here.
+        known: u16,
+    },
     /// Transactions within one another beyond the bound.
     TooDeep,
     /// Text that is not UTF-8.
@@ -68,9 +75,10 @@ impl DecodeError {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         match self {
-            Self::UnknownFormat { .. } | Self::UnknownCommand { .. } | Self::UnknownKind { .. } => {
-                true
-            }
+            Self::UnknownFormat { .. }
+            | Self::UnknownCommand { .. }
+            | Self::UnknownKind { .. }
+            | Self::UnknownLevel { .. } => true,
             Self::Truncated { .. }
             | Self::VarintTooLong { .. }
             | Self::OutOfRange { .. }
@@ -96,6 +104,11 @@ impl fmt::Display for DecodeError {
             Self::UnknownKind { what, tag } => {
                 write!(f, "kind {tag} of {what} is newer than this build")
             }
+            Self::UnknownLevel { level, known } => write!(
+                f,
+                "the cluster has reached feature level {level}, this build knows {known}: start the version that the other \
+                 members run"
+            ),
             Self::TooDeep => write!(f, "transactions are nested beyond the bound"),
             Self::NotText { offset } => write!(f, "the text at byte {offset} is not UTF-8"),
             Self::Trailing { bytes } => write!(f, "{bytes} bytes follow the end"),

@@ -139,6 +139,7 @@ impl<S: Store> Applier<S> {
             clock: self.machine.clock(),
             leases: !self.machine.leases().is_empty(),
             feature_level: self.machine.feature_level(),
+            next: self.machine.state().next(),
             members: self.members.clone(),
             void_changes: std::mem::take(&mut self.void_changes),
         }

@@ -64,7 +64,8 @@ pub fn configuration_change(command: &Command) -> Option<ConfigurationChange> {
         | Command::MemberUpdate { .. }
         | Command::MemberPublish { .. }
         | Command::FeatureLevel { .. }
-        | Command::Clock => None,
+        | Command::Clock
+        | Command::Next(_) => None,
     }
 }
 
@@ -90,7 +91,8 @@ impl Situation<'_> {
             | Command::MemberUpdate { .. }
             | Command::MemberPublish { .. }
             | Command::FeatureLevel { .. }
-            | Command::Clock => Ok(()),
+            | Command::Clock
+            | Command::Next(_) => Ok(()),
         }
     }
 

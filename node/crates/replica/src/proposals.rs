@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_consensus::{ConfigurationChange, LogIndex, Term};
+use quorate_machine::FeatureLevel;
 
 /// A request's number within this process life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +32,8 @@ pub struct Proposal {
     pub envelope: Bytes,
     /// Set for a membership command.
     pub change: Option<ConfigurationChange>,
+    /// The feature level that the command needs.
+    pub needs: FeatureLevel,
 }
 
 /// Where a request is.
@@ -210,7 +213,12 @@ mod tests {
     use super::*;
 
     fn proposal(sequence: u64) -> Proposal {
-        Proposal { sequence: Sequence(sequence), envelope: Bytes::from_static(b"x"), change: None }
+        Proposal {
+            sequence: Sequence(sequence),
+            envelope: Bytes::from_static(b"x"),
+            change: None,
+            needs: FeatureLevel(1),
+        }
     }
 
     fn sequences(proposals: &[Proposal]) -> Vec<u64> {

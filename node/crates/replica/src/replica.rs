@@ -6,7 +6,8 @@ use quorate_consensus::{
     SoftState, Term, Token,
 };
 use quorate_machine::{
-    Command, Envelope, FeatureLevel, LeaseId, LeaseTime, Member, RequestId, request_id, stamp,
+    Command, Envelope, FEATURE_LEVEL_FORMED, FeatureLevel, LeaseId, LeaseTime, Member, NextReport,
+    RequestId, request_id, stamp,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -103,6 +104,8 @@ pub struct ApplyReport {
     pub leases: bool,
     /// The cluster's feature level.
     pub feature_level: FeatureLevel,
+    /// What the next feature level has to say.
+    pub next: NextReport,
     /// All members; shared, replaced when they change.
     pub members: Arc<Vec<Member>>,
     /// Configuration changes since the last report that the machine refused: consensus must not let them take effect.
@@ -116,6 +119,8 @@ pub enum Failure {
     TooManyRequests,
     /// A rule of membership.
     Change(ChangeRefusal),
+    /// The command needs a feature level that the cluster has not reached, as far as this member has applied.
+    FeatureLevel,
 }
 
 /// What the consensus side wants done, drained after each batch of inputs.
@@ -262,7 +267,7 @@ impl Replica {
         }
     }
 
-    /// What a leader does of its own accord: let time be known, ask for due leases, raise the feature level.
+    /// What a leader does of its own accord: let time be known, ask for due leases, raise the feature level, and what that allows.
     fn housekeeping(&mut self) {
         if self.applied.leases && self.clock.wants_entry() {
             self.propose_own(Command::Clock);
@@ -277,6 +282,9 @@ impl Replica {
         }
         if let Some(level) = self.feature_level_to_raise() {
             self.propose_own(Command::FeatureLevel { level });
+        }
+        if let Some(next) = self.applied.next.due(self.clock.now()) {
+            self.propose_own(Command::Next(next));
         }
     }
 
@@ -294,8 +302,17 @@ impl Replica {
         }
     }
 
-    /// Proposes something of this leader's own; if it is refused or lost, a later tick does it again.
+    /// Whether the cluster has reached a level. A joiner without its snapshot knows of none, but every cluster has the first.
+    fn allows(&self, needs: FeatureLevel) -> bool {
+        needs <= self.applied.feature_level.max(FEATURE_LEVEL_FORMED)
+    }
+
+    /// Proposes something of this leader's own, if the cluster's level allows it; if it is refused or lost, a later tick does it
+    /// again.
     fn propose_own(&mut self, command: Command) {
+        if !self.allows(command.needs()) {
+            return;
+        }
         self.own_sequence += 1;
         let envelope = Envelope {
             // Sequence numbers of this kind are in a life of their own: nobody waits for them.
@@ -313,7 +330,13 @@ impl Replica {
         self.propose_payload(Ticket::Housekeeping, envelope.encode(), None);
     }
 
+    /// What the level refuses never sets out: once this member has applied the level, so has whoever applies the entry, since the
+    /// level's own entry comes before it.
     fn propose(&mut self, proposal: Proposal) {
+        if !self.allows(proposal.needs) {
+            self.output.failed.push((proposal.sequence, Failure::FeatureLevel));
+            return;
+        }
         if self.apply_gap() > APPLY_GAP_MAX {
             self.output.failed.push((proposal.sequence, Failure::TooManyRequests));
             return;
@@ -633,6 +656,7 @@ pub fn proposal(sequence: Sequence, envelope: &Envelope) -> Proposal {
     Proposal {
         sequence,
         change: configuration_change(&envelope.command),
+        needs: envelope.command.needs(),
         envelope: envelope.encode(),
     }
 }
@@ -676,3 +700,6 @@ fn merge_answers(into: &mut PeerBody, from: &PeerBody) -> bool {
         ) => false,
     }
 }
+
+#[cfg(test)]
+mod level_tests;

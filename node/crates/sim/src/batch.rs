@@ -2,6 +2,8 @@
 
 use std::{cell::Cell, process::ExitCode};
 
+use quorate_machine::{FEATURE_LEVEL_FORMED, FEATURE_LEVEL_KNOWN};
+
 use crate::world::{Counts, World};
 
 /// From this many seeds on, every kind of event must have happened.
@@ -20,12 +22,15 @@ pub struct Batch {
     pub seeds: u64,
     /// Print each step.
     pub trace: bool,
+    /// Let members of feature level 1 become members of the next.
+    pub upgrade: bool,
 }
 
 /// How the command is called.
-const USAGE: &str = "usage: quorate-sim [--seed N] [--seeds K] [--trace]
+const USAGE: &str = "usage: quorate-sim [--seed N] [--seeds K] [--trace] [--upgrade]
 
-Lives through the worlds of K seeds from N on (1 and 1). With --trace, prints each step.";
+Lives through the worlds of K seeds from N on (1 and 1). With --trace, prints each step. With --upgrade, in a
+build with the feature `next-level`, members of feature level 1 become members of level 2 meanwhile.";
 
 impl Batch {
     /// Reads a command line without the program's name.
@@ -33,7 +38,7 @@ impl Batch {
     /// # Errors
     /// What is wrong with it, and how it is used.
     pub fn read(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut batch = Self { first: 1, seeds: 1, trace: false };
+        let mut batch = Self { first: 1, seeds: 1, trace: false, upgrade: false };
         while let Some(argument) = given.next() {
             let mut number = || {
                 let text = given.next().ok_or(format!("{argument} needs a number\n{USAGE}"))?;
@@ -44,6 +49,10 @@ impl Batch {
                 "--seed" => batch.first = number()?,
                 "--seeds" => batch.seeds = number()?,
                 "--trace" => batch.trace = true,
+                "--upgrade" if FEATURE_LEVEL_KNOWN > FEATURE_LEVEL_FORMED => batch.upgrade = true,
+                "--upgrade" => {
+                    return Err("this build knows no level to upgrade to; build it with --features next-level".to_owned());
+                }
                 other => return Err(format!("what is {other:?}?\n{USAGE}")),
             }
         }
@@ -56,7 +65,8 @@ impl Batch {
         let (mut counts, mut steps, mut operations, mut revisions) = (Counts::default(), 0, 0, 0);
         for seed in self.first..self.first.saturating_add(self.seeds) {
             SEED.set(seed);
-            let ending = World::new(seed, self.trace).run();
+            let world = if self.upgrade { World::upgrading } else { World::new };
+            let ending = world(seed, self.trace).run();
             counts.add(&ending.counts);
             steps += ending.steps;
             operations += ending.operations;
@@ -65,7 +75,7 @@ impl Batch {
                 println!("seed {seed}: trace {:016x}", ending.trace_hash);
             }
         }
-        let Self { first, seeds, trace: _ } = self;
+        let Self { first, seeds, trace: _, upgrade: _ } = self;
         println!(
             "{seeds} seeds from {first}: {steps} steps, {operations} requests, {revisions} revisions; {counts}"
         );
@@ -98,8 +108,11 @@ mod tests {
     #[test]
     fn the_command_line_is_read_or_refused_with_its_use() {
         let read = |line: &str| Batch::read(line.split_whitespace().map(str::to_owned));
-        assert_eq!(read("--seed 7 --seeds 9"), Ok(Batch { first: 7, seeds: 9, trace: false }));
-        assert_eq!(read("--trace"), Ok(Batch { first: 1, seeds: 1, trace: true }));
+        assert_eq!(
+            read("--seed 7 --seeds 9"),
+            Ok(Batch { first: 7, seeds: 9, trace: false, upgrade: false })
+        );
+        assert_eq!(read("--trace"), Ok(Batch { first: 1, seeds: 1, trace: true, upgrade: false }));
         for bad in ["--seed", "--seeds many", "7"] {
             assert!(read(bad).unwrap_err().contains("usage"), "{bad}");
         }

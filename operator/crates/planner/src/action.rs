@@ -133,6 +133,17 @@ pub enum Action {
         /// the pod is deleted. An eviction that the budget does not allow is tried again later.
         evict: bool,
     },
+    /// Ask a member that leaves to stop: its set gets no pod any more (merge patch of
+    /// `spec.replicas`). It drains its clients and hands over before it goes (`docs/contract.md`).
+    StopMember {
+        /// Its set.
+        set: Exactly,
+        /// Its ordinal.
+        ordinal: i32,
+    },
+    /// Delete a member's pod that has ended (phase Failed or Succeeded), so that its set makes
+    /// another.
+    DeletePod(Exactly),
     /// Delete a StatefulSet that belongs to no member (propagation Background: the pod goes with
     /// it).
     DeleteStatefulSet(Exactly),
@@ -171,6 +182,34 @@ pub enum Action {
         /// Whether it had a vote when this was planned.
         voter: bool,
     },
+    /// `Maintenance.Alarm`, deactivate: what a member that was removed had raised, which nobody else
+    /// takes back.
+    DisarmAlarm {
+        /// Id of the member that is no more.
+        id: u64,
+        /// The alarm.
+        alarm: Alarm,
+    },
+}
+
+/// An alarm of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alarm {
+    /// A member has no room left under its quota.
+    NoSpace,
+    /// A member's data differ from those of the others.
+    Corrupt,
+}
+
+impl Alarm {
+    /// etcd's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSpace => "NOSPACE",
+            Self::Corrupt => "CORRUPT",
+        }
+    }
 }
 
 impl Action {
@@ -180,7 +219,10 @@ impl Action {
     #[must_use]
     pub fn is_disruptive(&self) -> bool {
         match self {
-            Self::MoveLeader { .. } | Self::RemoveMember { .. } | Self::RestartPod { .. } => true,
+            Self::MoveLeader { .. }
+            | Self::RemoveMember { .. }
+            | Self::RestartPod { .. }
+            | Self::StopMember { .. } => true,
             Self::AddFinalizer { .. }
             | Self::RemoveFinalizer { .. }
             | Self::CreateClaim(_)
@@ -190,6 +232,8 @@ impl Action {
             | Self::CreateJob(_)
             | Self::DeleteJob(_)
             | Self::LabelPod { .. }
+            | Self::DeletePod(_)
+            | Self::DisarmAlarm { .. }
             | Self::DeleteStatefulSet(_)
             | Self::DeleteBudget(_)
             | Self::AddLearner { .. }
@@ -206,6 +250,9 @@ impl Action {
             Self::MoveLeader { .. }
             | Self::RemoveMember { .. }
             | Self::RestartPod { .. }
+            | Self::StopMember { .. }
+            | Self::DeletePod(_)
+            | Self::DisarmAlarm { .. }
             | Self::DeleteClaim(_)
             | Self::DeleteStatefulSet(_)
             | Self::AddLearner { .. }
@@ -249,6 +296,9 @@ impl fmt::Display for Action {
             Self::RestartPod { pod, evict, ordinal: _ } => {
                 write!(f, "restart pod {} ({})", pod.name, if *evict { "evict" } else { "delete" })
             }
+            Self::StopMember { set, ordinal: _ } => write!(f, "stop member {}", set.name),
+            Self::DeletePod(pod) => write!(f, "delete ended pod {}", pod.name),
+            Self::DisarmAlarm { id, alarm } => write!(f, "disarm {} of {id:x}", alarm.as_str()),
             Self::DeleteStatefulSet(set) => write!(f, "delete set {}", set.name),
             Self::DeleteBudget(budget) => write!(f, "delete budget {}", budget.name),
             Self::AddLearner { ordinal, peer_url } => {

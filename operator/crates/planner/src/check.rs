@@ -6,16 +6,19 @@
 use crate::action::{Action, Exactly, Object};
 use crate::desired::Desired;
 use crate::drift::drifted;
+use crate::limits::JOIN_LIMIT;
 use crate::naming::parse_hex;
 use crate::objects::pod::settings_digest;
-use crate::observed::{Membership, Observed, StoreMember};
+use crate::observed::{MemberView, Membership, Nodes, Observed, StoreMember};
 use crate::plan::Plan;
 use crate::quantity;
-use crate::world::{is_ready, quorum};
+use crate::world::{has_ended, is_ready, quorum};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::serde_json;
-use quorate_crds::{MemberRole, MemberStatus, RetentionPolicy, StoreClusterStatus, names};
+use quorate_crds::{
+    MemberRole, MemberStatus, OperationKind, RetentionPolicy, StoreClusterStatus, names,
+};
 use std::fmt;
 
 /// A law that a plan would break: the id of the invariant and what is wrong.
@@ -151,6 +154,108 @@ impl Case<'_> {
         Ok(())
     }
 
+    fn is_told_to_stop(&self, name: &str) -> bool {
+        let set = self
+            .observed
+            .stateful_sets
+            .iter()
+            .find(|set| set.metadata.name.as_deref() == Some(name));
+        set.and_then(|set| set.spec.as_ref()).is_some_and(|spec| spec.replicas == Some(0))
+    }
+
+    /// Evidence that a listed member is lost, looked for once more and apart from the steps. What is
+    /// noted of a verdict is what was stored before this plan.
+    fn is_lost(&self, id: u64) -> bool {
+        let observed = self.observed;
+        let of = |member: &&MemberStatus| member.id.as_deref().and_then(parse_hex) == Some(id);
+        let Some(member) = observed.status.members.iter().find(of) else { return false };
+        let accusation = format!("memberID:{id} alarm:CORRUPT");
+        let accused = observed.members.keys().filter_map(|it| observed.answer(*it)).any(|answer| {
+            answer.leader.is_some() && answer.errors.iter().any(|it| it.trim() == accusation)
+        });
+        let claim = observed.claims.iter().find(|claim| {
+            claim.metadata.name.as_ref() == Some(&member.claim)
+                && (member.claim_uid.is_none() || claim.metadata.uid == member.claim_uid)
+        });
+        let whole = claim.is_some_and(|claim| {
+            let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+            claim.metadata.deletion_timestamp.is_none() && phase != Some("Lost")
+        });
+        if accused || !whole {
+            return true;
+        }
+        let verdict = member.verdict.as_deref();
+        observed.answer(id).is_none()
+            && (matches!(verdict, Some("Empty" | "Corrupt" | "Removed"))
+                || self.node_is_lost(member))
+    }
+
+    fn node_is_lost(&self, member: &MemberStatus) -> bool {
+        let Nodes::Seen(nodes) = &self.observed.nodes else { return false };
+        let name = self.desired.name.pod(member.ordinal);
+        let pod = self.observed.pods.iter().find(|pod| pod.metadata.name.as_ref() == Some(&name));
+        let bound = pod.and_then(|pod| pod.spec.as_ref()?.node_name.as_ref());
+        let Some(node) = bound.or(member.node.as_ref()) else { return false };
+        let Some(view) = nodes.get(node) else { return true };
+        let unready = view.unready_since.and_then(|since| {
+            std::time::Duration::try_from(self.observed.now.duration_since(since)).ok()
+        });
+        view.out_of_service
+            || unready.is_some_and(|time| self.desired.replace_after <= Some(time))
+                && self.desired.replace_after.is_some()
+    }
+
+    /// Members more than wanted may be listed, and wanted ones removed, on evidence only (INV-O6).
+    fn more_listed_than_wanted(&self, listed: &[StoreMember]) -> bool {
+        usize::try_from(self.desired.replicas).is_ok_and(|wanted| listed.len() > wanted)
+    }
+
+    fn may_add(&self, peer_url: &str) -> Result<(), Violation> {
+        let Some(listed) = self.listed() else {
+            return refuse("INV-O2", "membership changes only on a confirmed list");
+        };
+        if listed.iter().any(|m| m.learner || m.peer_urls.iter().any(|url| url == peer_url)) {
+            return refuse("INV-O2", "one learner at a time, and no member twice");
+        }
+        let wanted = usize::try_from(self.desired.replicas).unwrap_or(usize::MAX);
+        let replaces = listed.len() == wanted && listed.iter().any(|m| self.is_lost(m.id));
+        if listed.len() >= wanted && !replaces {
+            return refuse("INV-O6", "a member joins that is not wanted and replaces nobody lost");
+        }
+        Ok(())
+    }
+
+    fn may_stop(&self, set: &Exactly, ordinal: i32) -> Result<(), Violation> {
+        let memory = self.memory();
+        let leaves = memory.operation.as_ref().is_some_and(|operation| {
+            operation.kind == OperationKind::Leave && operation.ordinal == ordinal
+        });
+        let member = self.member(ordinal).filter(|member| leaves && member.name == set.name);
+        let id = member.and_then(|member| parse_hex(member.id.as_deref()?));
+        let (Some(id), Some(listed)) = (id, self.listed()) else {
+            return refuse(
+                "INV-O1",
+                format!("{} is not the set of a member that leaves", set.name),
+            );
+        };
+        let voters = listed.iter().filter(|entry| !entry.learner).count();
+        let votes = listed.iter().any(|entry| entry.id == id && !entry.learner);
+        let others = self.reachable(|entry| !entry.learner && entry.id != id);
+        if !votes || voters < 3 || others < quorum(voters) {
+            return refuse("INV-O1", format!("{others} of {voters} voters would be left"));
+        }
+        if others + 1 < voters {
+            return refuse("INV-O2", "a voter is stopped while another is down");
+        }
+        if self.observed.answer(id).is_some_and(|answer| answer.leader == Some(id)) {
+            return refuse("INV-O1", "leadership must be moved off a voter before it is stopped");
+        }
+        if !self.more_listed_than_wanted(listed) && !self.is_lost(id) {
+            return refuse("INV-O6", "a member that is wanted and not lost is stopped");
+        }
+        Ok(())
+    }
+
     fn may_act(&self, action: &Action) -> Result<(), Violation> {
         match action {
             Action::CreateJob(job) => {
@@ -182,28 +287,19 @@ impl Case<'_> {
             Action::DeleteStatefulSet(set) => self.may_delete_set(set),
             Action::RestartPod { pod, ordinal, .. } => self.may_restart(pod, *ordinal),
             Action::RemoveMember { id, voter, .. } => self.may_remove(*id, *voter),
-            Action::MoveLeader { from, to, .. } => {
-                let voters = self.listed().unwrap_or_default();
-                let votes =
-                    |id: &u64| voters.iter().any(|member| member.id == *id && !member.learner);
-                if from == to || !votes(from) || !votes(to) || self.observed.answer(*to).is_none() {
-                    return refuse(
-                        "INV-O1",
-                        "leadership may only move to another voter that answers",
-                    );
+            Action::MoveLeader { from, to, .. } => self.may_move_leader(*from, *to),
+            Action::Promote { id, .. } => self.may_promote(*id),
+            Action::AddLearner { peer_url, .. } => self.may_add(peer_url),
+            Action::StopMember { set, ordinal } => self.may_stop(set, *ordinal),
+            Action::DeletePod(pod) => {
+                let mut pods = self.observed.pods.iter();
+                let found = pods.find(|it| it.metadata.uid.as_deref() == Some(pod.uid.as_str()));
+                if !found.is_some_and(has_ended) {
+                    return refuse("INV-O2", format!("pod {} has not ended", pod.name));
                 }
                 Ok(())
             }
-            Action::Promote { id, .. } => self.may_promote(*id),
-            Action::AddLearner { peer_url, .. } => match self.listed() {
-                Some(listed)
-                    if !listed.iter().any(|m| m.learner || m.peer_urls.contains(peer_url)) =>
-                {
-                    Ok(())
-                }
-                Some(_) => refuse("INV-O2", "one learner at a time, and no member twice"),
-                None => refuse("INV-O2", "membership changes only on a confirmed list"),
-            },
+            Action::DisarmAlarm { id, .. } => self.may_disarm(*id),
             Action::RemoveFinalizer { .. } if !self.observed.cluster.deleting => {
                 refuse("INV-O3", "the finalizer goes only with the cluster")
             }
@@ -214,6 +310,25 @@ impl Case<'_> {
             | Action::LabelPod { .. }
             | Action::DeleteBudget(_) => Ok(()),
         }
+    }
+
+    fn may_move_leader(&self, from: u64, to: u64) -> Result<(), Violation> {
+        let voters = self.listed().unwrap_or_default();
+        let votes = |id: u64| voters.iter().any(|member| member.id == id && !member.learner);
+        if from == to || !votes(from) || !votes(to) || self.observed.answer(to).is_none() {
+            return refuse("INV-O1", "leadership may only move to another voter that answers");
+        }
+        Ok(())
+    }
+
+    fn may_disarm(&self, id: u64) -> Result<(), Violation> {
+        let of = |member: &MemberStatus| member.id.as_deref().and_then(parse_hex);
+        let mut removed = self.memory().members.iter().filter(|it| it.role == MemberRole::Removed);
+        let listed = self.listed().is_none_or(|all| all.iter().any(|it| it.id == id));
+        if listed || !removed.any(|member| of(member) == Some(id)) {
+            return refuse("INV-O6", "only what a removed member raised is taken back");
+        }
+        Ok(())
     }
 
     /// The list that a quorum confirmed, of the cluster that was formed.
@@ -264,14 +379,37 @@ impl Case<'_> {
                 format!("{reachable} of {voters} remaining voters could be reached"),
             );
         }
-        let wanted = usize::try_from(self.desired.replicas).unwrap_or(usize::MAX);
-        if listed.len() <= wanted {
-            return refuse("INV-O1", "no more members are listed than wanted");
+        if !self.more_listed_than_wanted(listed)
+            && !self.is_lost(id)
+            && (voter || !self.makes_no_progress(id))
+        {
+            return refuse("INV-O6", "a member that is wanted and not lost is removed");
+        }
+        let name = listed.iter().find(|m| m.id == id).and_then(|member| {
+            let mut urls = member.peer_urls.iter();
+            urls.find_map(|url| self.desired.name.ordinal_of_peer_url(url))
+        });
+        let told = name.is_some_and(|it| self.is_told_to_stop(&self.desired.name.member(it)));
+        if voter && voters >= 2 && self.observed.answer(id).is_some() && !told {
+            return refuse("INV-O1", "a voter that serves is stopped before it is removed");
         }
         if voter && self.observed.answer(id).is_some_and(|answer| answer.leader == Some(id)) {
             return refuse("INV-O1", "leadership must be moved off a voter before it is removed");
         }
         Ok(())
+    }
+
+    /// Whether a joiner has been silent, or has stood still, for as long as a joiner may.
+    fn makes_no_progress(&self, id: u64) -> bool {
+        let now = self.observed.now;
+        let still = match self.observed.members.get(&id) {
+            Some(MemberView::Answered(answer)) => answer.stalled_for,
+            Some(MemberView::Unreachable { since, .. }) => {
+                std::time::Duration::try_from(now.duration_since(*since)).unwrap_or_default()
+            }
+            None => return false,
+        };
+        still >= JOIN_LIMIT
     }
 
     /// A pod is stopped only for its settings, and only where the others carry on without it.
@@ -404,6 +542,14 @@ impl Case<'_> {
             return refuse(
                 "INV-O3",
                 format!("claim {} is not that of a removed member", claim.name),
+            );
+        }
+        let voters = self.memory().members.iter().filter(|it| it.role == MemberRole::Voter).count();
+        let served = member.is_some_and(|member| member.version.is_some());
+        if served && usize::try_from(self.desired.replicas).is_ok_and(|wanted| voters < wanted) {
+            return refuse(
+                "INV-O3",
+                format!("nobody votes yet in place of the member of claim {}", claim.name),
             );
         }
         Ok(())

@@ -1,53 +1,22 @@
 //! Conditions: what the status says about a cluster, type by type, with stable reasons.
 //!
-//! | type | status | reason | meaning |
-//! | --- | --- | --- | --- |
-//! | Available | True | Serving | a member leads and a quorum of voters follows it |
-//! | | False | Forming | the cluster is not formed yet |
-//! | | False | Hibernated, Deleting | it is stopped on purpose |
-//! | | False | Starting | its members have not been ready since they were started |
-//! | | False | NoLeader | a quorum can be reached, but nobody leads it |
-//! | | False | QuorumLost | too few voters can be reached |
-//! | Progressing | True | Forming, JoinerStarting, LearnerCatchingUp, LeadershipMoving, PodStopping, … | what is under way or waits: any [`Reason`] |
-//! | | True | MemberRestarting, DowntimeExpected | a member is being restarted, or comes up after it |
-//! | | True | TemplatePending, NotRecovered, MemberDown | the next restart waits for this |
-//! | | True | VolumesGrowing | volumes are on their way to the wanted size |
-//! | | True | RolloutFailed, RolloutPaused, VersionRefused | members keep older settings until a person acts |
-//! | | True | Scaling | another member joins or leaves next |
-//! | | True | MembersStarting | members are on their way to being ready |
-//! | | True | Hibernating | members are being stopped |
-//! | | True | Deleting | the cluster is being deleted |
-//! | | False | Reconciled | everything is as wanted |
-//! | | False | Paused, Hibernated, EarlierVolumesFound, InvalidSpec | nothing is done until a person says so |
-//! | Degraded | True | QuorumLost, MemberDown, VolumeLost, MemberRefuses | what the cluster suffers |
-//! | | True | FormationFailed, NameTaken, ForeignCluster, ForeignMember, MemoryUnreadable, InvalidSpec, VersionRefused | what a person must put right |
-//! | | True | RolloutFailed | a restarted member does not come up; nobody else is restarted |
-//! | | False | AsExpected | nothing is wrong |
-//! | QuorumHealthy | True | QuorumReachable | a quorum of voters answers |
-//! | | False | QuorumLost, Forming, Hibernated, Deleting | it does not |
-//! | RestartPending | True | SettingsChanged | the named members run older settings, or come up with the new ones |
-//! | | False | UpToDate | none does |
-//! | ResizePending | True | VolumesGrowing | the volumes of the named members are on their way to `storage.size`, one after the other |
-//! | | True | ClassCannotExpand | they cannot grow, because their StorageClass does not allow it |
-//! | | True | GrowthRefused | the API server does not let them grow |
-//! | | True | GrowthFailed | the storage or a node failed to grow one; the others wait |
-//! | | False | UpToDate | none has |
-//! | EarlierVolumesFound | True | EarlierVolumesFound | claims of an earlier cluster wait for adopt or discard |
-//! | | False | NoneFound | none do |
-//! | SizeWarning | True | EvenSize | an even number of members tolerates no more failures than one fewer |
-//! | | False | OddSize | the number is odd |
+//! Which reasons there are stands in `vocabulary.rs`, and what they mean in docs/user-guide.md.
 //!
 //! Messages carry no times and no counters, so that a status that says the same is the same.
 
+use crate::alarms;
 use crate::draft::Draft;
 use crate::growth;
 use crate::memory::member_id;
 use crate::objects::pod::settings_digest;
 use crate::reason::Reason;
-use crate::world::{annotation, is_terminating, quorum};
+use crate::trouble;
+use crate::vocabulary::knows;
+use crate::world::{annotation, quorum};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{MemberRole, MemberStatus, OperationKind, names};
+use std::collections::BTreeMap;
 
 /// Type of a condition of a StoreCluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +38,8 @@ pub enum ConditionType {
     EarlierVolumesFound,
     /// The number of members is even.
     SizeWarning,
+    /// Two voters run on one node.
+    PlacementWarning,
 }
 
 impl ConditionType {
@@ -84,6 +55,7 @@ impl ConditionType {
             Self::ResizePending => "ResizePending",
             Self::EarlierVolumesFound => "EarlierVolumesFound",
             Self::SizeWarning => "SizeWarning",
+            Self::PlacementWarning => "PlacementWarning",
         }
     }
 }
@@ -157,6 +129,11 @@ impl Facts {
         }
     }
 
+    /// Whether too few voters answer although they should.
+    fn misses_quorum(&self) -> bool {
+        !self.has_quorum() && !self.starting && self.not_to_be_expected().is_none()
+    }
+
     fn has_quorum(&self) -> bool {
         self.voters > 0 && self.reachable >= quorum(self.voters)
     }
@@ -166,20 +143,25 @@ impl Facts {
 pub(crate) fn findings(draft: &Draft<'_>) -> Vec<Finding> {
     let facts = Facts::of(draft);
     vec![
-        available(&facts),
+        available(draft, &facts),
         progressing(draft, &facts),
         degraded(draft, &facts),
-        quorum_healthy(&facts),
+        quorum_healthy(draft, &facts),
         restart_pending(draft),
         resize_pending(draft),
         earlier_volumes(draft),
         size_warning(draft.world.desired.replicas),
+        placement_warning(draft),
     ]
 }
 
-fn available(facts: &Facts) -> Finding {
+fn available(draft: &Draft<'_>, facts: &Facts) -> Finding {
     let no = |reason, message: &str| finding(ConditionType::Available, false, reason, message);
-    if facts.leader.is_some() && facts.voters > 0 && facts.following >= quorum(facts.voters) {
+    let follows = facts.leader.is_some() && facts.following >= quorum(facts.voters);
+    if follows && alarms::corrupt(&draft.world) {
+        no("CorruptAlarm", "the alarm CORRUPT stands: writes are refused and no member is ready")
+    } else if facts.leader.is_some() && facts.voters > 0 && facts.following >= quorum(facts.voters)
+    {
         finding(
             ConditionType::Available,
             true,
@@ -201,14 +183,15 @@ fn available(facts: &Facts) -> Finding {
     }
 }
 
-fn quorum_healthy(facts: &Facts) -> Finding {
+fn quorum_healthy(draft: &Draft<'_>, facts: &Facts) -> Finding {
     let type_ = ConditionType::QuorumHealthy;
     if facts.has_quorum() {
         finding(type_, true, "QuorumReachable", "a quorum of voters answers")
     } else if let Some((reason, message)) = facts.not_to_be_expected() {
         finding(type_, false, reason, message)
     } else {
-        finding(type_, false, "QuorumLost", "too few voters answer")
+        let (reason, message) = trouble::lost_quorum(draft);
+        finding(type_, false, reason.as_str(), message)
     }
 }
 
@@ -287,41 +270,28 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
         return yes(waiting.reason.as_str(), waiting.message.clone());
     }
     let world = draft.world;
-    if facts.formed
-        && !facts.hibernated
-        && !facts.starting
-        && !facts.has_quorum()
-        && !facts.deleting
-    {
-        return yes("QuorumLost", "too few voters can be reached to serve clients".to_owned());
+    if facts.misses_quorum() {
+        let (reason, message) = trouble::lost_quorum(draft);
+        return yes(reason.as_str(), message);
     }
-    let lost = member_names(draft, |member| {
-        let claim = world.claim(&member.claim);
-        let same = claim
-            .is_some_and(|c| c.metadata.uid == member.claim_uid && !is_terminating(&c.metadata));
-        member.role == MemberRole::Voter && member.claim_uid.is_some() && !same && !facts.deleting
-    });
-    if !lost.is_empty() {
-        return yes(
-            "VolumeLost",
-            format!(
-                "the claim of {lost} is gone; do not delete its pod while it serves, add a \
-                    member and remove this one"
-            ),
-        );
+    if facts.formed && !facts.hibernated && !facts.deleting {
+        let lost = trouble::corruption(draft).or_else(|| trouble::lost_members(draft));
+        if let Some((reason, message)) = lost.or_else(|| trouble::unreadable_nodes(draft)) {
+            return yes(reason.as_str(), message);
+        }
     }
     if let Some(waiting) = told(&Reason::RolloutFailed) {
         return yes(waiting.reason.as_str(), waiting.message.clone());
     }
-    // That a removed member says Removed until its pod is gone is as it should be.
-    let refusing = member_names(draft, |member| {
-        member.verdict.is_some() && member.role != MemberRole::Removed
-    });
-    if !refusing.is_empty() {
-        return yes(
-            "MemberRefuses",
-            format!("{refusing} does not start on its data; status.members[].verdict says why"),
-        );
+    if let Some((reason, message)) = trouble::full_store(draft) {
+        return yes(reason.as_str(), message);
+    }
+    if draft.memory.joins_given_up > 0 {
+        let message =
+            "a joiner made no progress and was given up; the next one gets more time: look \
+             at its pod and claim"
+                .to_owned();
+        return yes(Reason::JoinerStuck.as_str(), message);
     }
     let down = member_names(draft, |member| {
         let answers = member_id(member).is_some_and(|id| world.observed.answer(id).is_some());
@@ -402,6 +372,37 @@ fn size_warning(replicas: i32) -> Finding {
     }
 }
 
+/// Where voters run is read from memory, which their pods have just refreshed: while one is restarted
+/// nothing is known to have changed.
+fn placement_warning(draft: &Draft<'_>) -> Finding {
+    let type_ = ConditionType::PlacementWarning;
+    let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for member in draft.memory.voters() {
+        if let Some(node) = &member.node {
+            nodes.entry(node).or_default().push(&member.name);
+        }
+    }
+    nodes.retain(|_node, names| names.len() > 1);
+    let Some(most) = nodes.values().map(Vec::len).max() else {
+        return finding(type_, false, "VotersApart", "no two voters run on one node");
+    };
+    let voters = draft.memory.voters().count();
+    let risk = if voters - most < quorum(voters) {
+        "the loss of one node would cost the quorum"
+    } else {
+        "the loss of one node would take several voters at once"
+    };
+    let shared: Vec<String> =
+        nodes.iter().map(|(node, names)| format!("{} on {node}", names.join(", "))).collect();
+    let message = format!(
+        "voters share a node ({}), and {risk}; make room on another node and delete the pod of one \
+            of them (a volume that is tied to its node keeps it there), or set \
+            scheduling.antiAffinity: Required",
+        shared.join("; ")
+    );
+    finding(type_, true, "VotersShareNode", message)
+}
+
 fn member_names(draft: &Draft<'_>, which: impl Fn(&MemberStatus) -> bool) -> String {
     let names: Vec<&str> = draft
         .memory
@@ -420,6 +421,12 @@ pub(crate) fn conditions(
     generation: i64,
     now: Timestamp,
 ) -> Vec<Condition> {
+    for Finding { type_, holds, reason, .. } in findings {
+        debug_assert!(
+            knows(*type_, *holds, reason),
+            "{type_:?}: {reason} is not in the vocabulary"
+        );
+    }
     let mut conditions: Vec<Condition> = findings
         .iter()
         .map(|finding| {

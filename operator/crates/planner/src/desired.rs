@@ -4,10 +4,12 @@ use crate::naming::ClusterName;
 use k8s_openapi::api::core::v1::{EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use quorate_crds::{
-    AntiAffinity, RetentionPolicy, ServiceType, StoreCluster, StoreOptions, TopologySpread,
+    AntiAffinity, PodTemplate, RetentionPolicy, ServiceType, StoreCluster, StoreOptions,
+    TopologySpread, UnhealthyPodEviction,
 };
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// What the operator adds to every spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Defaults {
 pub struct Desired {
     /// Name and namespace.
     pub name: ClusterName,
+    /// Labels of every child, in addition to the operator's own.
+    pub labels: BTreeMap<String, String>,
     /// Wanted number of members.
     pub replicas: i32,
     /// Version of the server.
@@ -49,6 +53,10 @@ pub struct Desired {
     pub options: StoreOptions,
     /// Environment of the server container.
     pub env: Vec<EnvVar>,
+    /// What the spec shapes of the pods.
+    pub pod: PodTemplate,
+    /// When the budget lets a voter go that is not ready.
+    pub unhealthy_pod_eviction: UnhealthyPodEviction,
     /// Type of the client Service.
     pub service_type: ServiceType,
     /// Annotations of the client Service.
@@ -65,6 +73,9 @@ pub struct Desired {
     pub rollout_paused: bool,
     /// Value of the annotation that restarts every member, if it is there.
     pub restart: Option<String>,
+    /// How long a node must have been not ready before its silent members are replaced; `None` for
+    /// never.
+    pub replace_after: Option<Duration>,
     /// Whether to change nothing.
     pub paused: bool,
     /// Whether all members shall be stopped.

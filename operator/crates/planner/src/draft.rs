@@ -29,6 +29,9 @@ pub(crate) struct Draft<'a> {
     /// The member that this plan restarts, or means to: until it is ready again it is starting, not
     /// down.
     pub(crate) restarting: Option<i32>,
+    /// The member that is stopped because it leaves: its set is left without a pod, and it is not down
+    /// but on its way out.
+    pub(crate) stopped: Option<i32>,
 }
 
 impl<'a> Draft<'a> {
@@ -42,6 +45,7 @@ impl<'a> Draft<'a> {
             events: Vec::new(),
             version_refused: false,
             restarting: None,
+            stopped: None,
         }
     }
 

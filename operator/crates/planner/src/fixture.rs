@@ -4,7 +4,8 @@
 use crate::action::{Action, Exactly, Expect, Object};
 use crate::desired::{Defaults, Desired};
 use crate::observed::{
-    ClusterFacts, MemberAnswer, MemberView, Membership, Observed, StorageClasses, StoreMember,
+    ClusterFacts, LastWords, MemberAnswer, MemberView, Membership, NodeView, Nodes, Observed,
+    StorageClasses, StoreMember,
 };
 use crate::plan::{Plan, plan};
 use k8s_openapi::api::apps::v1::StatefulSetStatus;
@@ -71,6 +72,7 @@ pub(crate) fn fresh() -> Observed {
         jobs: Vec::new(),
         storage_classes: StorageClasses::Known(BTreeMap::from([(CLASS.to_owned(), true)])),
         refused_growths: BTreeMap::new(),
+        nodes: Nodes::Seen(BTreeMap::new()),
         membership: Membership::NotAsked,
         members: BTreeMap::new(),
     }
@@ -198,9 +200,20 @@ impl Stage {
         let since = self.observed.now;
         self.observed.members.insert(
             Self::id(ordinal),
-            MemberView::Unreachable { since, error: "deadline exceeded".to_owned() },
+            MemberView::Unreachable {
+                since,
+                error: "deadline exceeded".to_owned(),
+                last: Some(LastWords { term: 1, index: 100 }),
+            },
         );
         self.pod(ordinal).status = Some(PodStatus::default());
+    }
+
+    /// A member stops answering, whatever its pod.
+    pub(crate) fn lose_view(&mut self, ordinal: i32) {
+        let (since, error) = (self.observed.now, "no pod of it runs".to_owned());
+        let view = MemberView::Unreachable { since, error, last: None };
+        self.observed.members.insert(Self::id(ordinal), view);
     }
 
     /// What a member answers.
@@ -297,12 +310,37 @@ impl Stage {
                 self.observed.pods.retain(|p| !is(&p.metadata, pod));
                 self.observed.members.remove(&Self::id(*ordinal));
             }
+            Action::StopMember { set, ordinal } => {
+                let sets = &mut self.observed.stateful_sets;
+                let found = sets.iter_mut().find(|s| is(&s.metadata, set)).expect("there");
+                found.spec.as_mut().expect("built").replicas = Some(0);
+                self.observed.members.remove(&Self::id(*ordinal));
+            }
+            Action::DeletePod(pod) => self.observed.pods.retain(|p| !is(&p.metadata, pod)),
             Action::DeleteStatefulSet(set) => {
                 self.observed.stateful_sets.retain(|s| !is(&s.metadata, set));
                 self.observed.pods.retain(|pod| !owned(pod, &set.uid));
             }
             Action::DeleteBudget(budget) => {
                 self.observed.budgets.retain(|b| !is(&b.metadata, budget));
+            }
+            Action::DisarmAlarm { .. }
+            | Action::AddLearner { .. }
+            | Action::Promote { .. }
+            | Action::MoveLeader { .. }
+            | Action::RemoveMember { .. } => self.act_on_members(action),
+        }
+    }
+
+    fn act_on_members(&mut self, action: &Action) {
+        match action {
+            Action::DisarmAlarm { id, alarm } => {
+                let text = format!("memberID:{id} alarm:{}", alarm.as_str());
+                for view in self.observed.members.values_mut() {
+                    if let MemberView::Answered(answer) = view {
+                        answer.errors.retain(|error| *error != text);
+                    }
+                }
             }
             Action::AddLearner { ordinal, peer_url } => {
                 let id = Self::id(*ordinal);
@@ -328,6 +366,7 @@ impl Stage {
                 self.list().retain(|member| member.id != *id);
                 self.observed.members.remove(id);
             }
+            other => unreachable!("{other} is no call to a member"),
         }
     }
 
@@ -360,8 +399,12 @@ impl Stage {
                 metadata.owner_references = Some(vec![controller(&uid)]);
                 self.identify(&mut metadata);
                 metadata.creation_timestamp = Some(Time(self.observed.now));
-                let spec =
-                    template.spec.map(|spec| PodSpec { node_name: Some("n1".into()), ..spec });
+                // A node for each.
+                let node_name = set.metadata.name.map(|set| format!("node-of-{set}"));
+                if let (Nodes::Seen(nodes), Some(name)) = (&mut self.observed.nodes, &node_name) {
+                    nodes.insert(name.clone(), NodeView::default());
+                }
+                let spec = template.spec.map(|spec| PodSpec { node_name, ..spec });
                 let pulled = image.is_some_and(|image| !self.bad_images.contains(&image));
                 let status = if pulled { ready() } else { waiting("ImagePullBackOff") };
                 self.observed.pods.push(Pod { metadata, spec, status: Some(status) });
@@ -377,11 +420,14 @@ impl Stage {
         self.start(&running);
     }
 
-    /// The storage binds claims, and gives what they ask for.
+    /// The storage binds claims, and gives what they ask for; a volume that is lost stays lost.
     fn provide(&mut self) {
         for claim in &mut self.observed.claims {
             let size = asked(claim).clone();
             let status = claim.status.get_or_insert_default();
+            if status.phase.as_deref() == Some("Lost") {
+                continue;
+            }
             let bound = status.phase.replace("Bound".to_owned()).is_some();
             if !bound || !self.storage_sleeps {
                 status.capacity = Some(BTreeMap::from([("storage".to_owned(), size)]));
@@ -435,7 +481,8 @@ impl Stage {
                     applied_index: 100,
                     learner: member.learner,
                     reads: !member.learner,
-                    errors: Vec::new(),
+                    quota: 2 << 30,
+                    ..MemberAnswer::default()
                 };
                 self.observed.members.insert(member.id, MemberView::Answered(answer));
                 let entry = self.list().iter_mut().find(|entry| entry.id == member.id);

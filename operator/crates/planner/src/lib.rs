@@ -12,7 +12,9 @@
 //! # How a plan comes about
 //!
 //! `plan.rs` holds the order: deleted? paused? finalizer? earlier volumes? formed? then the roster,
-//! the versions, one membership step, one restart, one volume, the declarative children. Each concern is one file under `steps/`; each
+//! the versions, pods that have ended, one membership step (to heal, to shrink, to grow), one restart,
+//! one volume that grows, the declarative children. What proves that a member is lost is in `loss.rs`,
+//! and in `check.rs` once more; how far volumes are is in `growth.rs`. Each concern is one file under `steps/`; each
 //! child one pure builder under `objects/`. A step reads the world through `world.rs`, changes the
 //! next memory, and puts objects, actions, reasons and events into a `draft.rs`. `report.rs` and
 //! `conditions.rs` turn the draft into what people see. `check.rs` knows none of that: it reads a
@@ -30,6 +32,9 @@
 //! * **INV-O4** A converged world plans nothing: no object, no action, no status write, no event.
 //! * **INV-O5** An empty directory never forms a cluster: one Job forms, before the cluster id is
 //!   latched, on the seed's claim; serving pods carry join flags and no others.
+//! * **INV-O6** A member that is wanted is stopped or removed, and one more than wanted joins, only on
+//!   positive evidence of a loss: a claim that is gone, the server's verdict, a CORRUPT alarm, a lost
+//!   node; of a joiner also that it makes no progress.
 //!
 //! # What it does not know
 //!
@@ -41,8 +46,7 @@
 //!
 //! # What was left out
 //!
-//! Healing beyond bringing back what was deleted and restarting what runs outdated settings,
-//! snapshots and restore, certificates. The order in `plan.rs` has room for them where the design
+//! Snapshots and restore, certificates, the way out of a lost quorum. The order in `plan.rs` has room for them where the design
 //! puts them: after "finish what was started", before the membership steps. A restart keeps no
 //! memory of its own but one bit: that a member which was restarted on purpose is starting, not down.
 //! Everything else of a rollout is read anew from the pods, so that a spec that is edited in the
@@ -50,6 +54,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod action;
+pub(crate) mod alarms;
 pub mod check;
 pub mod conditions;
 pub mod desired;
@@ -57,7 +62,9 @@ pub mod digest;
 pub(crate) mod draft;
 pub mod drift;
 mod growth;
+pub(crate) mod health;
 pub mod limits;
+pub(crate) mod loss;
 pub(crate) mod memory;
 pub mod naming;
 pub mod objects;
@@ -67,8 +74,10 @@ pub mod quantity;
 pub mod reason;
 mod report;
 mod steps;
+pub(crate) mod trouble;
 mod validate;
 pub(crate) mod version;
+pub mod vocabulary;
 pub(crate) mod world;
 
 #[cfg(test)]
@@ -76,14 +85,14 @@ mod fixture;
 #[cfg(test)]
 mod scripts;
 
-pub use action::{Action, Apply, Exactly, Expect, Object};
+pub use action::{Action, Alarm, Apply, Exactly, Expect, Object};
 pub use check::{Violation, check};
 pub use conditions::ConditionType;
 pub use desired::{Defaults, Desired, Invalid};
 pub use naming::ClusterName;
 pub use observed::{
-    ClusterFacts, GrowthRefusal, MemberAnswer, MemberView, Membership, Observed, StorageClasses,
-    StoreMember,
+    ClusterFacts, GrowthRefusal, LastWords, MemberAnswer, MemberView, Membership, NodeView, Nodes,
+    Observed, StorageClasses, StoreMember,
 };
 pub use plan::{Event, Plan, plan, plan_invalid};
 pub use reason::{Reason, Waiting};

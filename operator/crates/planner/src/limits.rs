@@ -38,9 +38,21 @@ pub const LONG_UNREACHABLE: Duration = Duration::from_secs(60);
 /// load.
 pub const REFUSAL_STANDS: Duration = Duration::from_mins(10);
 
-/// How long a member may take to stop, in seconds: hand over leadership, drain connections, flush
-/// (`docs/contract.md`).
-pub const GRACE_SECONDS: i64 = 30;
+/// How long a joiner may make no progress before it is given up and another takes its place: pulling
+/// an image and receiving a snapshot of a full store take minutes. Whoever comes after it gets twice
+/// the time, since what hinders one (no node, no volume) mostly hinders the next.
+pub const JOIN_LIMIT: Duration = Duration::from_secs(600);
+
+/// How often the time of a joiner is doubled at most: two hours and forty minutes then.
+pub const JOIN_DOUBLINGS_MAX: u32 = 4;
+
+/// How long a pod that was asked to stop may take before its member is removed all the same: four
+/// times its grace. Longer means that nobody carries out the stopping: the kubelet is gone.
+pub const STOP_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a member may take to stop unless the spec says otherwise, in seconds: hand over
+/// leadership, drain connections, flush (`docs/contract.md`).
+pub const GRACE_SECONDS: i64 = quorate_crds::limits::GRACE_MIN;
 
 /// How long a member that was asked to stop still takes connections, in seconds: kube-proxy and the clients of the headless
 /// Service go on sending new ones until every node has heard that its endpoint is going.

@@ -26,6 +26,8 @@ pub(crate) struct Memory {
     pub(crate) cluster_id: Option<u64>,
     /// The membership change under way.
     pub(crate) operation: Option<OperationStatus>,
+    /// Joiners in a row that were given up.
+    pub(crate) joins_given_up: u32,
     /// Members by ordinal.
     pub(crate) members: BTreeMap<i32, MemberStatus>,
 }
@@ -43,6 +45,7 @@ impl Memory {
             formation: None,
             cluster_id: None,
             operation: None,
+            joins_given_up: 0,
             members: BTreeMap::new(),
         }
     }
@@ -82,6 +85,7 @@ impl Memory {
             formation: status.formation.clone(),
             cluster_id,
             operation: status.operation.clone(),
+            joins_given_up: status.joins_given_up.map_or(0, |n| u32::try_from(n).unwrap_or(0)),
             members,
         })
     }
@@ -94,6 +98,8 @@ impl Memory {
         status.formation = self.formation.clone();
         status.cluster_id = self.cluster_id.map(hex);
         status.operation = self.operation.clone();
+        let given_up = i32::try_from(self.joins_given_up).unwrap_or(i32::MAX);
+        status.joins_given_up = (given_up > 0).then_some(given_up);
         status.members = self.members.values().cloned().collect();
     }
 
@@ -123,7 +129,10 @@ impl Memory {
                 claim: name.claim(ordinal, self.incarnation),
                 claim_uid: None,
                 node: None,
+                endpoint: None,
                 ready: false,
+                health: None,
+                lag: None,
                 started: false,
                 version: None,
                 verdict: None,

@@ -88,6 +88,12 @@ impl ClusterName {
         format!("http://{}:{CLIENT_PORT}", self.host(ordinal))
     }
 
+    /// URL of the client Service.
+    #[must_use]
+    pub fn client_service_url(&self) -> String {
+        format!("http://{}.{}.svc:{CLIENT_PORT}", self.client_service(), self.namespace)
+    }
+
     /// The ordinal that a peer URL of this cluster belongs to; `None` for a URL that is not of our
     /// making.
     #[must_use]

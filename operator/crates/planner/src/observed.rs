@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::StoreClusterStatus;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The world as one observation found it.
 ///
@@ -39,6 +40,8 @@ pub struct Observed {
     pub storage_classes: StorageClasses,
     /// Claims that the API server did not let grow, by their UID: its last answer for each.
     pub refused_growths: BTreeMap<String, GrowthRefusal>,
+    /// The nodes that members run on or ran on last.
+    pub nodes: Nodes,
     /// What the store says about its membership.
     pub membership: Membership,
     /// What each member says about itself, by member id. A member without an entry counts as
@@ -82,6 +85,29 @@ pub struct ClusterFacts {
     pub has_finalizer: bool,
     /// Its annotations (`quorate.dev/earlier-volumes`).
     pub annotations: BTreeMap<String, String>,
+}
+
+/// The nodes of the Kubernetes cluster, as far as members run on them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// They could not be read: an operator that is confined to namespaces may not be allowed to.
+    Unseen {
+        /// Why, in stable words.
+        error: String,
+    },
+    /// Those that there are, by name: one that is not among them was deleted.
+    Seen(BTreeMap<String, NodeView>),
+}
+
+/// What is known of one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Since when it is not ready; `None` while it is. A node whose kubelet has fallen silent is not
+    /// ready.
+    pub unready_since: Option<Timestamp>,
+    /// Whether it carries the taint `node.kubernetes.io/out-of-service`: somebody vouches that
+    /// nothing runs on it.
+    pub out_of_service: bool,
 }
 
 /// What the store says about its membership, from a *linearizable* MemberList.
@@ -129,9 +155,20 @@ pub enum MemberView {
         since: Timestamp,
         /// The last error, in stable words.
         error: String,
+        /// What it said when it was heard last, if this process ever heard it.
+        last: Option<LastWords>,
     },
     /// It answered `Maintenance.Status`.
     Answered(MemberAnswer),
+}
+
+/// How far a member that is silent was when it was heard last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastWords {
+    /// Its term.
+    pub term: u64,
+    /// Its Raft index.
+    pub index: u64,
 }
 
 /// What `Maintenance.Status` of one member said, and whether it reads.
@@ -145,6 +182,14 @@ pub struct MemberAnswer {
     pub raft_index: u64,
     /// Its applied index.
     pub applied_index: u64,
+    /// For how long its applied index has stood still, as far as this process has seen.
+    pub stalled_for: Duration,
+    /// For how long no linearizable read through it was answered, as far as this process has seen.
+    pub unread_for: Duration,
+    /// Bytes of live data.
+    pub size_in_use: u64,
+    /// Bytes of live data at which it raises NOSPACE; 0 if it does not say.
+    pub quota: u64,
     /// Whether it has no vote.
     pub learner: bool,
     /// Whether a linearizable read through it was answered: it has applied everything that was

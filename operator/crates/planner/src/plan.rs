@@ -67,8 +67,8 @@ pub struct Event {
 /// Decides what happens next, from what is wanted and what was seen, and from nothing else.
 ///
 /// The order is fixed (architecture §5): deleted? paused? finalizer? earlier volumes? formed? then
-/// the roster, the versions, one membership step, removal before addition, one restart, one volume
-/// that grows, and the declarative children.
+/// the roster, the versions, pods that have ended, one membership step (to heal, to remove, to add),
+/// one restart, one volume that grows, and the declarative children.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let world = World { desired, observed };
@@ -121,6 +121,7 @@ fn steps(draft: &mut Draft<'_>) {
         Some(cluster_id) => {
             let roster = steps::roster::step(draft, cluster_id);
             steps::skew::step(draft);
+            steps::heal::ended_pods(draft);
             steps::scale::step(draft, roster.as_ref());
             steps::restart::step(draft, roster.as_ref());
             steps::volumes::step(draft);

@@ -43,6 +43,24 @@ pub enum Reason {
     PodStopping,
     /// The claim of a member is gone.
     VolumeLost,
+    /// A member's server says that it cannot go on with its data.
+    MemberRefuses,
+    /// A member's node is gone, or not ready for so long that it counts as gone.
+    NodeLost,
+    /// `spec.recovery.replaceAfter` is set, and nodes cannot be read.
+    NodesUnreadable,
+    /// A member's data differ from those of the others.
+    CorruptAlarm,
+    /// A member has no room left under its quota.
+    NoSpaceAlarm,
+    /// A member's pod has ended for good.
+    PodEnded,
+    /// Too few voters can be reached.
+    QuorumLost,
+    /// Every voter is lost.
+    AllMembersLost,
+    /// Joiners were given up one after the other.
+    JoinerStuck,
     /// A claim is being deleted; its name cannot be used yet.
     ClaimTerminating,
     /// The StoreCluster is being deleted.
@@ -69,6 +87,49 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: &[Self] = &[
+        Self::Paused,
+        Self::Hibernated,
+        Self::InvalidSpec,
+        Self::EarlierVolumesFound,
+        Self::NameTaken,
+        Self::Forming,
+        Self::FormationFailed,
+        Self::MembershipUnknown,
+        Self::ForeignCluster,
+        Self::ForeignMember,
+        Self::JoinerStarting,
+        Self::LearnerCatchingUp,
+        Self::QuorumAtRisk,
+        Self::MemberDown,
+        Self::NoLeader,
+        Self::BudgetPending,
+        Self::LeadershipMoving,
+        Self::PodStopping,
+        Self::VolumeLost,
+        Self::MemberRefuses,
+        Self::NodeLost,
+        Self::NodesUnreadable,
+        Self::CorruptAlarm,
+        Self::NoSpaceAlarm,
+        Self::PodEnded,
+        Self::QuorumLost,
+        Self::AllMembersLost,
+        Self::JoinerStuck,
+        Self::ClaimTerminating,
+        Self::Deleting,
+        Self::TemplatePending,
+        Self::MemberRestarting,
+        Self::NotRecovered,
+        Self::DowntimeExpected,
+        Self::RolloutFailed,
+        Self::RolloutPaused,
+        Self::VolumesGrowing,
+        Self::VersionRefused,
+        Self::MemoryUnreadable,
+    ];
+
     /// Whether nothing changes until a person does something, so that there is no hurry to look
     /// again.
     #[must_use]
@@ -86,7 +147,7 @@ impl Reason {
             | Self::RolloutFailed
             | Self::RolloutPaused
             | Self::VersionRefused
-            | Self::VolumeLost => true,
+            | Self::NodesUnreadable => true,
             Self::Forming
             | Self::MembershipUnknown
             | Self::JoinerStarting
@@ -97,6 +158,15 @@ impl Reason {
             | Self::BudgetPending
             | Self::LeadershipMoving
             | Self::PodStopping
+            | Self::PodEnded
+            | Self::VolumeLost
+            | Self::MemberRefuses
+            | Self::NodeLost
+            | Self::CorruptAlarm
+            | Self::NoSpaceAlarm
+            | Self::QuorumLost
+            | Self::AllMembersLost
+            | Self::JoinerStuck
             | Self::ClaimTerminating
             | Self::TemplatePending
             | Self::MemberRestarting
@@ -130,6 +200,15 @@ impl Reason {
             Self::LeadershipMoving => "LeadershipMoving",
             Self::PodStopping => "PodStopping",
             Self::VolumeLost => "VolumeLost",
+            Self::MemberRefuses => "MemberRefuses",
+            Self::NodeLost => "NodeLost",
+            Self::NodesUnreadable => "NodesUnreadable",
+            Self::CorruptAlarm => "CorruptAlarm",
+            Self::NoSpaceAlarm => "NoSpaceAlarm",
+            Self::PodEnded => "PodEnded",
+            Self::QuorumLost => "QuorumLost",
+            Self::AllMembersLost => "AllMembersLost",
+            Self::JoinerStuck => "JoinerStuck",
             Self::ClaimTerminating => "ClaimTerminating",
             Self::Deleting => "Deleting",
             Self::TemplatePending => "TemplatePending",

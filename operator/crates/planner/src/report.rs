@@ -3,11 +3,12 @@
 use crate::conditions::{ConditionType, Finding, conditions, findings};
 use crate::draft::Draft;
 use crate::growth;
+use crate::health;
 use crate::limits::FOREIGN_TEXT_MAX;
 use crate::memory::member_id;
 use crate::objects::labels::selector_text;
 use crate::plan::Event;
-use crate::world::{World, annotation, is_ready, is_terminating, verdict};
+use crate::world::{World, annotation, is_ready, is_terminating, last_word};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use quorate_crds::{MemberRole, MemberStatus, StoreClusterStatus, names};
 
@@ -17,16 +18,17 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
     for member in draft.memory.members.values_mut() {
         look_at_pod(&world, member);
         // Written before the act: from now on it is starting, and not down, until it is ready again.
-        member.started = member.started && draft.restarting != Some(member.ordinal);
+        let on_purpose = [draft.restarting, draft.stopped].contains(&Some(member.ordinal));
+        member.started = member.started && !on_purpose;
+        member.health = Some(health::of(&world, member));
+        member.lag = health::lag(&world, member);
+        let ordinal = member.ordinal;
+        member.endpoint = listed(member.role).then(|| world.desired.name.client_url(ordinal));
     }
     let findings = findings(draft);
     let observed = world.observed;
     let mut status = observed.status.clone();
     draft.memory.write(&mut status);
-    let listed = |role: MemberRole| match role {
-        MemberRole::Learner | MemberRole::Voter => true,
-        MemberRole::Pending | MemberRole::Removed => false,
-    };
     let members = draft.memory.members.values();
     status.observed_generation = Some(observed.cluster.generation);
     status.replicas = count(members.clone().filter(|m| listed(m.role)));
@@ -37,6 +39,8 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
         .leader()
         .and_then(|leader| members.clone().find(|m| member_id(m) == Some(leader)))
         .map(|member| member.name.clone());
+    let formed = draft.memory.cluster_id.is_some();
+    status.endpoint = formed.then(|| world.desired.name.client_service_url());
     status.version = lowest_version(draft);
     status.volume_size = growth::largest(&world, &draft.memory);
     status.conditions = conditions(
@@ -47,6 +51,14 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
     );
     draft.events.extend(transitions(&observed.status.conditions, &findings));
     status
+}
+
+/// Whether the store lists a member of this role.
+fn listed(role: MemberRole) -> bool {
+    match role {
+        MemberRole::Learner | MemberRole::Voter => true,
+        MemberRole::Pending | MemberRole::Removed => false,
+    }
 }
 
 fn count<'a>(members: impl Iterator<Item = &'a MemberStatus>) -> i32 {
@@ -66,14 +78,18 @@ fn look_at_pod(world: &World<'_>, member: &mut MemberStatus) {
         member.node = Some(node);
     }
     member.ready = is_ready(pod) && !is_terminating(&pod.metadata);
+    // It is noted before its pod can be deleted, and holds until the server does better.
+    if let Some(verdict) = last_word(pod) {
+        member.verdict = Some(verdict);
+    }
+    if member_id(member).is_some_and(|id| world.observed.answer(id).is_some()) {
+        member.verdict = None;
+    }
     if member.ready {
         member.started = true;
-        member.verdict = None;
         if let Some(version) = annotation(&pod.metadata, names::ANNOTATION_VERSION) {
             member.version = Some(version.to_owned());
         }
-    } else if let Some(verdict) = verdict(pod) {
-        member.verdict = Some(verdict);
     }
 }
 
@@ -131,6 +147,9 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
             ConditionType::ResizePending if turned => {
                 events.push(event(false, "ResizeFinished"));
             }
+            ConditionType::PlacementWarning if turned && finding.holds => {
+                events.push(event(true, finding.reason));
+            }
             ConditionType::EarlierVolumesFound | ConditionType::SizeWarning
                 if turned && finding.holds =>
             {
@@ -143,7 +162,8 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
             | ConditionType::RestartPending
             | ConditionType::ResizePending
             | ConditionType::EarlierVolumesFound
-            | ConditionType::SizeWarning => {}
+            | ConditionType::SizeWarning
+            | ConditionType::PlacementWarning => {}
         }
     }
     events

@@ -2,8 +2,12 @@
 
 mod check;
 mod healing;
+mod leaving;
 mod life;
 mod objects;
+mod pods;
+mod replacing;
 mod rollout;
 mod scaling;
+mod transitions;
 mod volumes;

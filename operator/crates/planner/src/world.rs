@@ -2,6 +2,7 @@
 //! leads, who is well.
 
 use crate::action::Exactly;
+use crate::alarms;
 use crate::desired::Desired;
 use crate::limits::{LONG_UNREACHABLE, RESTART_LIMIT};
 use crate::objects::labels::Owner;
@@ -30,7 +31,11 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     pub(crate) fn owner(&self) -> Owner<'a> {
-        Owner { name: &self.desired.name, uid: &self.observed.cluster.uid }
+        Owner {
+            name: &self.desired.name,
+            uid: &self.observed.cluster.uid,
+            extra: &self.desired.labels,
+        }
     }
 
     /// Whether an object's controller is our StoreCluster, by UID: a name alone proves nothing.
@@ -97,11 +102,31 @@ impl<'a> World<'a> {
     }
 
     /// Whether a member does its part: it answers, sees the leader, and its pod is ready and stays.
+    /// While CORRUPT stands nobody is ready (`docs/contract.md`), and following is all that can be
+    /// asked for.
     pub(crate) fn is_well(&self, id: u64, ordinal: i32) -> bool {
-        let pod_stays = self
-            .pod(ordinal)
-            .is_some_and(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
-        pod_stays && self.follows(id).is_some()
+        let pod = self.pod(ordinal).filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        self.follows(id).is_some() && pod.is_some_and(|pod| is_ready(pod) || alarms::corrupt(self))
+    }
+
+    /// For how long a joiner has made no progress: silent, or with an applied index that stands still
+    /// below the leader's.
+    pub(crate) fn stalled_for(&self, id: u64) -> Duration {
+        let leader = self.leader().and_then(|leader| self.observed.answer(leader));
+        match self.observed.members.get(&id) {
+            Some(MemberView::Unreachable { since, .. }) => self.age(&Time(*since)),
+            Some(MemberView::Answered(answer)) => {
+                let behind = leader.is_some_and(|it| answer.applied_index < it.raft_index);
+                if behind { answer.stalled_for } else { Duration::ZERO }
+            }
+            None => Duration::ZERO,
+        }
+    }
+
+    /// Whether the set of a member was told to have no pod.
+    pub(crate) fn is_told_to_stop(&self, ordinal: i32) -> bool {
+        let set = self.stateful_set(ordinal).filter(|set| self.owns(&set.metadata));
+        set.and_then(|set| set.spec.as_ref()).is_some_and(|spec| spec.replicas == Some(0))
     }
 
     /// Whether a member surely does nothing, so that stopping its pod takes nothing from anybody: it
@@ -190,7 +215,12 @@ impl Roster {
 
     /// Number of voters, foreign ones too: they count in every quorum.
     pub(crate) fn voters(&self) -> usize {
-        self.all().filter(|seat| !seat.learner).count()
+        self.voters_that(|_any| true)
+    }
+
+    /// Number of voters of which this holds.
+    pub(crate) fn voters_that(&self, holds: impl Fn(u64) -> bool) -> usize {
+        self.all().filter(|seat| !seat.learner && holds(seat.id)).count()
     }
 
     /// Number of voters that answered, without one of them if an id is given.
@@ -268,11 +298,28 @@ fn server(pod: &Pod) -> Option<&ContainerStatus> {
 }
 
 /// Whether a pod's server runs, as far as the kubelet knows.
-fn runs(pod: &Pod) -> bool {
+pub(crate) fn runs(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let state = server(pod).and_then(|status| status.state.as_ref());
     let stands = state.is_some_and(|state| state.waiting.is_some() || state.terminated.is_some());
     phase == Some("Running") && !stands
+}
+
+/// The verdict on which a pod's server stands still: it gave one and has not been started again since.
+/// One that runs again may yet do better; if it does not, it says so once more.
+#[must_use]
+pub(crate) fn last_word(pod: &Pod) -> Option<String> {
+    let runs_again = server(pod)
+        .and_then(|status| status.state.as_ref())
+        .is_some_and(|state| state.running.is_some());
+    verdict(pod).filter(|_verdict| !runs_again)
+}
+
+/// Whether a pod has ended for good: evicted, or stopped with its node.
+#[must_use]
+pub(crate) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Failed") || phase == Some("Succeeded")
 }
 
 /// The class of a pod's exit verdict, if its server gave one (`docs/contract.md`); other messages are

@@ -179,8 +179,8 @@ fn what_a_newer_build_wrote_is_told_from_damage() {
     assert_eq!(request_id(&change(0, 2)), Err(newer.clone()));
     assert_eq!(stamp(change(0, 2), FeatureLevel(1), LeaseTime(1)), Err(newer.clone()));
     assert!(newer.is_unknown());
-    let unknown = Envelope::decode(&change(clock.len() - 1, 17)).unwrap_err();
-    assert_eq!(unknown, DecodeError::UnknownCommand { tag: 17 });
+    let unknown = Envelope::decode(&change(clock.len() - 1, 99)).unwrap_err();
+    assert_eq!(unknown, DecodeError::UnknownCommand { tag: 99 });
     assert!(unknown.is_unknown());
     let put = envelope(Command::Put(Put::default())).encode();
     let mut flags = put.to_vec();

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     AlarmAction, Compare, CompareTarget, DeleteRange, Incarnation, KeyRange, Member, MemberId,
-    ModelStore, Operation, Put, Range, Relation, RequestId, Txn,
+    ModelStore, Operation, Put, Range, Relation, RequestId, Txn, next_level::NEXT_COMMANDS,
 };
 
-const ALL: [Rejected; 17] = [
+const ALL: [Rejected; 18] = [
     Rejected::KeyNotFound,
     Rejected::Compacted,
     Rejected::FutureRevision,
@@ -26,6 +26,7 @@ const ALL: [Rejected; 17] = [
     Rejected::LearnerUnpublished,
     Rejected::OtherIncarnation,
     Rejected::AuthRevisionOld,
+    Rejected::FeatureLevel,
 ];
 
 fn bytes(text: &'static str) -> Bytes {
@@ -151,6 +152,10 @@ fn examples(rejected: Rejected) -> (Vec<Command>, Vec<Command>) {
             gate_examples(rejected)
         }
         Rejected::TooManyLearners => (vec![], vec![]),
+        // A build that knows no higher level has no command that needs one.
+        Rejected::FeatureLevel => {
+            (vec![], NEXT_COMMANDS.iter().copied().map(Command::Next).collect())
+        }
         Rejected::MemberExists
         | Rejected::PeerUrlExists
         | Rejected::MemberNotFound
@@ -310,9 +315,10 @@ fn a_newer_entry_stops_the_member() {
         assert!(matches!(fatal, Fatal::Unknown { index: 2, .. }), "{fatal:?}");
         assert!(fatal.to_string().contains("upgrade it"), "it says what to do: {fatal}");
     }
-    let level = Envelope { feature_level: FeatureLevel(2), ..envelope(Command::Clock) };
-    let fatal = machine.apply(2, &level.encode()).unwrap_err();
-    assert_eq!(fatal, Fatal::FeatureLevel { index: 2, level: FeatureLevel(2) });
+    let (known, level) = (FEATURE_LEVEL_KNOWN, FeatureLevel(FEATURE_LEVEL_KNOWN.0 + 1));
+    let stamped = Envelope { feature_level: level, ..envelope(Command::Clock) };
+    let fatal = machine.apply(2, &stamped.encode()).unwrap_err();
+    assert_eq!(fatal, Fatal::FeatureLevel { index: 2, level, known });
     let fatal = machine.apply(2, &Bytes::from_static(b"\x01\x01")).unwrap_err();
     assert!(matches!(fatal, Fatal::Undecodable { index: 2, .. }), "{fatal:?}");
     assert_eq!(machine.digest(), digest, "none of them was applied");

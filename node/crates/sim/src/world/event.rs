@@ -44,6 +44,8 @@ pub(crate) enum Event {
     Watcher(usize),
     /// Something goes wrong, or right again.
     Chaos,
+    /// A member's program is replaced by that of the next feature level.
+    Upgrade,
 }
 
 /// One line of the trace.
@@ -81,6 +83,7 @@ impl fmt::Display for Event {
             Self::OperatorGivesUp(change) => write!(f, "no answer to change {change}"),
             Self::Watcher(which) => write!(f, "watcher {which}"),
             Self::Chaos => f.write_str("chaos"),
+            Self::Upgrade => f.write_str("upgrade"),
         }
     }
 }
@@ -130,7 +133,8 @@ impl Event {
             | Self::GiveUp(_, _)
             | Self::OperatorGivesUp(_)
             | Self::Watcher(_)
-            | Self::Chaos => None,
+            | Self::Chaos
+            | Self::Upgrade => None,
         }
     }
 }

@@ -21,6 +21,7 @@ mod trace;
 mod transfer;
 mod translate;
 mod truth;
+mod upgrade;
 mod verdict;
 mod watchers;
 
@@ -31,6 +32,7 @@ use quorate_consensus::MemberId;
 pub use happenings::{Counts, Happening};
 pub use random::Random;
 pub use trace::Trace;
+pub use upgrade::Upgraded;
 
 use self::{
     chaos::Operator,
@@ -40,6 +42,7 @@ use self::{
     node::Node,
     process::{Effect, Process, Scene, Stop},
     truth::Truth,
+    upgrade::Upgrade,
     verdict::Phase,
     watchers::Watcher,
 };
@@ -70,6 +73,8 @@ pub struct Ending {
     pub counts: Counts,
     /// The hash of the trace.
     pub trace_hash: u64,
+    /// What the upgrade came to, in a world that has one.
+    pub upgraded: Option<Upgraded>,
 }
 
 /// A cluster, its clients, and what befalls them.
@@ -94,6 +99,8 @@ pub struct World {
     leader_time: Vec<(u64, u64)>,
     phase: Phase,
     effects: Vec<Effect>,
+    /// The upgrade of all members to the next feature level, in a world that has one.
+    upgrade: Option<Upgrade>,
     /// Requests after which chaos ends, and the microsecond before which it does not.
     operations_wanted: usize,
     chaos_until: u64,
@@ -109,7 +116,9 @@ impl World {
         while self.phase != Phase::Over {
             self.step();
         }
+        let upgraded = self.upgraded();
         Ending {
+            upgraded,
             steps: self.steps,
             operations: self.history.len(),
             revisions: self.truth.log.last(),
@@ -131,6 +140,7 @@ impl World {
         assert!(self.steps < STEPS_MAX, "the world is stuck in {:?}", self.phase);
         self.trace.line(format_args!("{} {} {event}", self.steps, self.now));
         self.happen(event);
+        self.watch_level();
         self.look_ahead();
     }
 
@@ -169,6 +179,7 @@ impl World {
             Event::OperatorGivesUp(change) => self.operator.give_up(change),
             Event::Watcher(which) => self.run_watcher(which),
             Event::Chaos => self.chaos(),
+            Event::Upgrade => self.upgrade_one(),
         }
     }
 

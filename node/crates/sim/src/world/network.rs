@@ -133,7 +133,11 @@ impl World {
             node.book.insert(from);
             node.leader_time = node.leader_time.max(leader_time);
         }
+        if !self.understand(from, to) {
+            return;
+        }
         let message = PeerMessage::decode(bytes).expect("what was sent can be read");
+        self.may_meet(to, &message);
         assert!(message.from == from && message.to == to, "a message went astray: {message:?}");
         self.on(to, |process, scene| {
             process.input(Input::Peer(message), scene);
@@ -180,8 +184,10 @@ impl World {
     ) {
         let runs = self.nodes.get(&to).is_some_and(|node| node.process.is_some());
         let carries = self.network.carries(from, to) && self.network.carries(to, from);
+        let carries = carries && self.understand(from, to);
         let breaks = self.phase == super::Phase::Chaos && self.random.chance(8);
         if runs && carries && !breaks {
+            self.may_receive(to, &what);
             self.on(to, |process, scene| process.transferred(from, id, what, scene));
             return;
         }

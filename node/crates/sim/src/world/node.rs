@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use quorate_consensus::{LogIndex, MemberId, Recovered, Term, Token};
+use quorate_machine::{FEATURE_LEVEL_KNOWN, FeatureLevel};
 use quorate_storage::disk::mem::MemDisk;
 
 use super::process::{Process, Sizes};
@@ -12,6 +13,8 @@ pub(crate) struct Node {
     pub(crate) disk: MemDisk,
     pub(crate) sizes: Sizes,
     pub(crate) process: Option<Process>,
+    /// The highest feature level that the program on it knows.
+    pub(crate) known: FeatureLevel,
     /// How fast its clock runs, in thousandths.
     pub(crate) rate: u64,
     /// When its process last saw a tick.
@@ -39,6 +42,7 @@ impl Node {
             disk,
             sizes,
             process: None,
+            known: FEATURE_LEVEL_KNOWN,
             rate,
             last_tick: 0,
             paused_until: 0,

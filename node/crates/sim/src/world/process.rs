@@ -15,8 +15,7 @@ use quorate_consensus::{
     Token,
 };
 use quorate_machine::{
-    Applied, Command, Envelope, Event, FEATURE_LEVEL_KNOWN, LeaseTime, Machine, ReadPoint,
-    RequestId,
+    Applied, Command, Envelope, Event, FeatureLevel, LeaseTime, Machine, ReadPoint, RequestId,
 };
 use quorate_replica::{
     Applier, Failure, Input, PeerMessage, ReadId, Replica, Sequence, Settings, watch::WatchHub,
@@ -169,6 +168,8 @@ pub(crate) struct Process {
     pub(crate) id: MemberId,
     pub(crate) life: u64,
     pub(crate) incarnation: u64,
+    /// The highest feature level that this program knows.
+    pub(crate) known: FeatureLevel,
     pub(crate) election_us: u64,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) rows: RowSettings,
@@ -212,11 +213,13 @@ impl Process {
         id: MemberId,
         life: u64,
         sizes: &Sizes,
+        known: FeatureLevel,
         counts: &mut Counts,
     ) -> Result<(Self, quorate_consensus::Recovered), Stop> {
         let directory = recovery::open(disk.clone(), Path::new(DATA), &Expectations::default())?;
         let opened = RowStore::open(disk.clone(), directory.generation_path(), sizes.rows)?;
         let mut machine = Machine::restore(&opened.machine, opened.store)
+            .and_then(|machine| machine.knowing(known))
             .map_err(|error| Stop(error.to_string()))?;
         assert!(
             machine.applied() == opened.at.index.0,
@@ -237,7 +240,7 @@ impl Process {
             life,
             strict_reconfig: true,
             learners_max: 2,
-            feature_level_known: FEATURE_LEVEL_KNOWN,
+            feature_level_known: known,
         };
         let recovered = recovery.recovered.clone();
         let replica = Replica::new(settings, recovery.recovered, applier.report());
@@ -247,6 +250,7 @@ impl Process {
             id,
             life,
             incarnation,
+            known,
             election_us: u64::from(sizes.consensus.election_ticks) * super::TICK_US,
             disk,
             rows: sizes.rows,

@@ -1,7 +1,7 @@
 //! Requests between clients and members, the ticks of clocks, and what members ask of themselves.
 
 use quorate_consensus::{MemberId, Role};
-use quorate_machine::{Command, FEATURE_LEVEL_KNOWN, Incarnation};
+use quorate_machine::{Command, Incarnation};
 use quorate_replica::{Failure, Input};
 
 use super::{
@@ -80,7 +80,9 @@ impl World {
             let members = process.applier.members();
             let Some(known) = members.iter().find(|known| known.id == id) else { return Ok(()) };
             let incarnation = Incarnation(process.incarnation);
-            done = known.incarnation == incarnation && !known.client_urls.is_empty();
+            done = known.incarnation == incarnation
+                && !known.client_urls.is_empty()
+                && known.feature_level == process.known;
             if !done {
                 process.forget(Waiter::Publication, scene);
                 let command = Command::MemberPublish {
@@ -88,7 +90,7 @@ impl World {
                     name: format!("name of {member}"),
                     client_urls: vec![format!("http://{member}:2379")],
                     incarnation,
-                    feature_level: FEATURE_LEVEL_KNOWN,
+                    feature_level: process.known,
                 };
                 process.propose(command, Waiter::Publication, scene);
             }
@@ -173,6 +175,9 @@ impl World {
             Reply::Failed(Failure::TooManyRequests) => Outcome::Failed,
             Reply::Failed(Failure::Change(refusal)) => {
                 panic!("a client asked for no change and was told {refusal:?}")
+            }
+            Reply::Failed(Failure::FeatureLevel) => {
+                panic!("what clients ask for needs no feature level but the first")
             }
             Reply::Read(outcome) => outcome,
         };

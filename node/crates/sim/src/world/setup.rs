@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use quorate_consensus::{LogIndex, MemberId, Settings as ConsensusSettings, Term};
-use quorate_machine::{ClusterId, FEATURE_LEVEL_KNOWN, FeatureLevel, Genesis, Member, State};
+use quorate_machine::{ClusterId, FEATURE_LEVEL_FORMED, FeatureLevel, Genesis, Member, State};
 use quorate_storage::{
     disk::{Disk, mem::MemDisk},
     identity,
@@ -61,6 +61,7 @@ impl World {
             leader_time: vec![(0, 0)],
             phase: Phase::Chaos,
             effects: Vec::new(),
+            upgrade: None,
             operations_wanted: usize::try_from(shape.between(350, 600)).expect("small"),
             chaos_until: shape.between(12_000_000, 20_000_000),
         };
@@ -92,7 +93,7 @@ impl World {
         let genesis = Genesis {
             cluster: ClusterId(founding.cluster.0),
             members: members.collect(),
-            feature_level: FEATURE_LEVEL_KNOWN,
+            feature_level: FEATURE_LEVEL_FORMED,
             index: 1,
         };
         let state = State::of_genesis(genesis).encode();
@@ -128,6 +129,7 @@ impl World {
         prepare::join(&shared, path, cluster, id, incarnation, &sizes.wal, state)
             .expect("an empty disk takes a joiner");
         let mut node = Node::new(disk, sizes, self.random.between(920, 1080));
+        node.known = self.level_of_joiner();
         node.book = self.membership().iter().map(|member| MemberId(member.id.0)).collect();
         self.nodes.insert(id, node);
         self.counts.note(Happening::Joined);
@@ -146,7 +148,7 @@ impl World {
         sizes.wal.epoch_seed = self.random.roll();
         sizes.consensus.seed = self.random.roll();
         let disk: Arc<dyn Disk> = Arc::new(node.disk.clone());
-        let started = Process::start(disk, member, life, &sizes, &mut self.counts);
+        let started = Process::start(disk, member, life, &sizes, node.known, &mut self.counts);
         if node.fault_taken() {
             self.counts.note(Happening::CrashInStep);
             self.crash(member);

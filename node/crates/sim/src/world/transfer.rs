@@ -314,8 +314,9 @@ impl Process {
             return Ok(());
         }
         self.directory.switch_generation(&generation, meta.clone(), true)?;
-        let mut machine =
-            Machine::restore(&state, store).map_err(|error| Stop(error.to_string()))?;
+        let mut machine = Machine::restore(&state, store)
+            .and_then(|machine| machine.knowing(self.known))
+            .map_err(|error| Stop(error.to_string()))?;
         let compacted = machine.compacted();
         machine.store_mut().compact(compacted);
         self.compaction = machine.store_mut().compaction();

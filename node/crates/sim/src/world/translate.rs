@@ -143,6 +143,7 @@ pub(crate) fn refusal(rejected: Rejected) -> Refusal {
         Rejected::LeaseNotFound => Refusal::LeaseNotFound,
         Rejected::LeaseExists => Refusal::LeaseExists,
         Rejected::NoSpace
+        | Rejected::FeatureLevel
         | Rejected::Corrupt
         | Rejected::MemberExists
         | Rejected::PeerUrlExists

@@ -116,6 +116,7 @@ impl World {
         }
         self.operator_stops();
         self.trace.line(format_args!("  everything heals"));
+        self.upgrade_rest();
     }
 
     /// The machines of those who are members now.
@@ -126,6 +127,9 @@ impl World {
 
     /// Why not all members stand at one index with nothing left to do; none if they do.
     fn not_converged(&self) -> Option<String> {
+        if let Some(why) = self.not_upgraded() {
+            return Some(why);
+        }
         let mut indexes: BTreeSet<LogIndex> = BTreeSet::new();
         for (member, node) in self.member_nodes() {
             let Some(process) = node.and_then(|node| node.process.as_ref()) else {

@@ -25,6 +25,23 @@ pub(crate) struct Loaded {
     pub(crate) table: Table,
 }
 
+/// The machine's small state in a generation's checkpoint, without touching anything: whether it can be read decides whether the rest
+/// may be put into the state that the checkpoint names. It stands in front of all else, so little is read.
+///
+/// # Errors
+/// The disk fails, or the checkpoint is missing, damaged or of a later format.
+pub fn machine_state(disk: &dyn Disk, directory: &Path) -> Result<Bytes, StoreError> {
+    let mut reader = Reader::open(disk, directory)?;
+    reader.header()?;
+    let mut machine = BytesMut::new();
+    loop {
+        match reader.frame()? {
+            (Kind::Machine, part) => machine.extend_from_slice(&part),
+            (Kind::Leaves | Kind::End, _) => return Ok(machine.freeze()),
+        }
+    }
+}
+
 /// Loads a generation's checkpoint, cuts the rows to it and removes what it does not name.
 pub(crate) fn load(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Loaded, StoreError> {
     let mut reader = Reader::open(&**disk, directory)?;

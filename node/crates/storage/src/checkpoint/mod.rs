@@ -25,6 +25,7 @@ pub use format::CHECKPOINT_FORMAT;
 pub(crate) use job::Capture;
 pub use job::{CheckpointJob, Published, Step};
 pub(crate) use load::load;
+pub use load::machine_state;
 
 /// The name of a generation's checkpoint.
 pub const CHECKPOINT_NAME: &str = "checkpoint";

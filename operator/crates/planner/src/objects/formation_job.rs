@@ -45,15 +45,21 @@ pub fn form(
     let mut spec = pod::spec(owner, desired, &name.claim(ordinal, incarnation), container);
     spec.restart_policy = Some("Never".to_owned());
     let mut metadata = owner.metadata(name.formation_job(incarnation), labels.clone());
-    metadata.annotations = Some(settings.clone());
+    // What is injected into members, or kept away from them, is so here too: a sidecar that never
+    // ends would keep the Job from ending.
+    let mut pod_annotations = desired.pod.annotations.clone();
+    pod_annotations.extend(settings.clone());
+    let mut pod_labels = desired.pod.labels.clone();
+    pod_labels.extend(labels);
+    metadata.annotations = Some(settings);
     Job {
         metadata,
         spec: Some(JobSpec {
             backoff_limit: Some(FORMATION_TRIES),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(labels),
-                    annotations: Some(settings),
+                    labels: Some(pod_labels),
+                    annotations: Some(pod_annotations),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(spec),

@@ -8,19 +8,28 @@ use std::collections::BTreeMap;
 /// A map of strings.
 pub type Labels = BTreeMap<String, String>;
 
-/// Whose children are built: name, namespace and UID of the StoreCluster.
+/// Whose children are built: name, namespace and UID of the StoreCluster, and the labels that a
+/// person wants on all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner<'a> {
     /// Name and namespace.
     pub name: &'a ClusterName,
     /// UID of the StoreCluster.
     pub uid: &'a str,
+    /// Labels of every child, in addition to the operator's own.
+    pub extra: &'a Labels,
 }
 
 impl Owner<'_> {
-    /// Labels of every child.
+    /// Labels of every child. The operator's own come last, so that nothing takes their place.
     #[must_use]
     pub fn labels(&self) -> Labels {
+        let mut labels = self.extra.clone();
+        labels.extend(self.own_labels());
+        labels
+    }
+
+    fn own_labels(&self) -> impl Iterator<Item = (String, String)> {
         [
             ("app.kubernetes.io/name", "quorate"),
             ("app.kubernetes.io/instance", self.name.name.as_str()),
@@ -29,7 +38,6 @@ impl Owner<'_> {
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
     }
 
     /// What selects the pods of all members, whatever their role.

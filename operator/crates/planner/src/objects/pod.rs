@@ -13,15 +13,16 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::serde_json::json;
-use quorate_crds::AntiAffinity;
+use quorate_crds::{AntiAffinity, PodSecurity, PodTemplate};
 use std::collections::BTreeMap;
 
 /// The user and group that the server runs as: `nonroot` of the usual minimal images.
 const NONROOT: i64 = 65532;
 
-/// Fingerprint of the settings that take a restart to change. Only what the user asked for goes in:
-/// a template that an operator upgrade alone has changed waits for the next restart and pends
-/// nothing.
+/// Fingerprint of the settings that take a restart to change, and of no others: the script
+/// `exactly_what_needs_a_restart_causes_one` goes through all of them. Only what the user asked for
+/// goes in: a template that an operator upgrade alone has changed waits for the next restart and
+/// pends nothing.
 #[must_use]
 pub fn settings_digest(desired: &Desired) -> String {
     let mut settings = json!({
@@ -39,6 +40,11 @@ pub fn settings_digest(desired: &Desired) -> String {
     // Only where it is: the digests of clusters without it stay what they were.
     if let Some(restart) = &desired.restart {
         settings["restart"] = restart.clone().into();
+    }
+    // Labels are written to pods that run.
+    let pod = PodTemplate { labels: BTreeMap::new(), ..desired.pod.clone() };
+    if pod != PodTemplate::default() {
+        settings["podTemplate"] = json!(pod);
     }
     digest(&settings)
 }
@@ -69,12 +75,16 @@ pub fn spec(owner: &Owner<'_>, desired: &Desired, claim: &str, container: Contai
             }),
             ..Volume::default()
         }]),
-        security_context: Some(pod_security()),
+        security_context: Some(pod_security(desired)),
         // The server speaks to no API server.
         automount_service_account_token: Some(false),
         // The environment variables that Services inject would only be noise.
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        termination_grace_period_seconds: Some(
+            desired.pod.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS),
+        ),
+        service_account_name: desired.pod.service_account_name.clone(),
+        runtime_class_name: desired.pod.runtime_class_name.clone(),
         affinity: affinity(owner, desired.anti_affinity),
         topology_spread_constraints: spread(owner, desired),
         node_selector: some(desired.node_selector.clone(), BTreeMap::is_empty),
@@ -89,12 +99,22 @@ fn some<T>(value: T, empty: impl Fn(&T) -> bool) -> Option<T> {
     if empty(&value) { None } else { Some(value) }
 }
 
-fn pod_security() -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(true),
+/// What the spec says of user and groups, or ours. What the spec leaves out is left to the platform.
+fn pod_security(desired: &Desired) -> PodSecurityContext {
+    let ours = || PodSecurity {
         run_as_user: Some(NONROOT),
         run_as_group: Some(NONROOT),
         fs_group: Some(NONROOT),
+        ..PodSecurity::default()
+    };
+    let wanted = desired.pod.security_context.clone().unwrap_or_else(ours);
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: wanted.run_as_user,
+        run_as_group: wanted.run_as_group,
+        fs_group: wanted.fs_group,
+        supplemental_groups: some(wanted.supplemental_groups, Vec::is_empty),
+        se_linux_options: wanted.se_linux_options,
         // Changing the owner of every file at each start would make a restart grow with the data.
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         seccomp_profile: Some(SeccompProfile {

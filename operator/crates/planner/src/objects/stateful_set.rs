@@ -3,7 +3,7 @@
 
 use crate::desired::Desired;
 use crate::limits::{DRAIN_SECONDS, STARTUP_PROBES};
-use crate::naming::{CLIENT_PORT, DATA_DIR, PEER_PORT, hex};
+use crate::naming::{CLIENT_PORT, CONTAINER, DATA_DIR, PEER_PORT, hex};
 use crate::objects::labels::{Labels, Owner};
 use crate::objects::pod;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
@@ -51,15 +51,8 @@ pub fn member(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Stateful
             }),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(pod_labels(owner, seat)),
-                    annotations: Some(BTreeMap::from([
-                        (names::ANNOTATION_SETTINGS.to_owned(), pod::settings_digest(desired)),
-                        (names::ANNOTATION_VERSION.to_owned(), desired.version.clone()),
-                        (
-                            "kubectl.kubernetes.io/default-container".to_owned(),
-                            crate::naming::CONTAINER.to_owned(),
-                        ),
-                    ])),
+                    labels: Some(pod_labels(owner, desired, seat)),
+                    annotations: Some(pod_annotations(desired)),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod::spec(owner, desired, seat.claim, container(owner, desired, seat))),
@@ -70,16 +63,28 @@ pub fn member(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Stateful
     }
 }
 
-/// Labels of a member's pod.
+/// Labels of a member's pod; the operator's own win.
 #[must_use]
-pub fn pod_labels(owner: &Owner<'_>, seat: &Seat<'_>) -> Labels {
-    let mut labels = owner.labels();
+pub fn pod_labels(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Labels {
+    let mut labels = desired.pod.labels.clone();
+    labels.extend(owner.labels());
     labels.extend(owner.member_selector());
     labels.insert(names::LABEL_ORDINAL.to_owned(), seat.ordinal.to_string());
     labels.insert(names::LABEL_INCARNATION.to_owned(), seat.incarnation.to_string());
     let role = if seat.voter { names::ROLE_VOTER } else { names::ROLE_LEARNER };
     labels.insert(names::LABEL_ROLE.to_owned(), role.to_owned());
     labels
+}
+
+fn pod_annotations(desired: &Desired) -> BTreeMap<String, String> {
+    let mut annotations = desired.pod.annotations.clone();
+    let own = [
+        (names::ANNOTATION_SETTINGS, pod::settings_digest(desired)),
+        (names::ANNOTATION_VERSION, desired.version.clone()),
+        ("kubectl.kubernetes.io/default-container", CONTAINER.to_owned()),
+    ];
+    annotations.extend(own.map(|(key, value)| (key.to_owned(), value)));
+    annotations
 }
 
 fn container(owner: &Owner<'_>, desired: &Desired, seat: &Seat<'_>) -> Container {

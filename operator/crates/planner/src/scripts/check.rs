@@ -30,9 +30,11 @@ fn removals_that_cost_the_quorum_or_nobody_asked_for_are_refused() {
     let mut stage = Stage::at_rest(3);
     let remove =
         |ordinal| acting(Action::RemoveMember { id: Stage::id(ordinal), ordinal, voter: true });
-    assert_eq!(law(&stage, &remove(2)), "INV-O1", "three are wanted");
+    assert_eq!(law(&stage, &remove(2)), "INV-O6", "three are wanted");
     stage.cluster.spec.replicas = 1;
     assert_eq!(law(&stage, &remove(0)), "INV-O1", "it leads");
+    assert_eq!(law(&stage, &remove(2)), "INV-O1", "it serves");
+    stage.observed.stateful_sets[2].spec.as_mut().expect("built").replicas = Some(0);
     assert!(check(&stage.desired(), &stage.observed, &remove(2)).is_ok());
     stage.lose(1);
     assert_eq!(law(&stage, &remove(2)), "INV-O1", "one of two would answer");
@@ -56,9 +58,25 @@ fn volumes_of_members_are_not_deleted() {
 }
 
 #[test]
+fn the_volume_of_a_removed_voter_stays_until_another_votes() {
+    let mut stage = Stage::at_rest(3);
+    let claim = exactly(&stage.observed.claims[2].metadata);
+    stage.list().retain(|member| member.id != Stage::id(2));
+    stage.observed.status.members[2].role = quorate_crds::MemberRole::Removed;
+    let delete = acting(Action::DeleteClaim(claim));
+    assert_eq!(law(&stage, &delete), "INV-O3", "two of three vote");
+    stage.cluster.spec.replicas = 2;
+    assert!(check(&stage.desired(), &stage.observed, &delete).is_ok());
+}
+
+#[test]
 fn nothing_is_formed_or_made_empty_again() {
     let stage = Stage::at_rest(1);
-    let owner = crate::objects::labels::Owner { name: &stage.desired().name, uid: "u" };
+    let owner = crate::objects::labels::Owner {
+        name: &stage.desired().name,
+        uid: "u",
+        extra: &stage.desired().labels,
+    };
     let desired = stage.desired();
     let job = crate::objects::formation_job::form(&owner, &desired, "u", 0, 1);
     assert_eq!(law(&stage, &acting(Action::CreateJob(Box::new(job)))), "INV-O5");
@@ -101,6 +119,60 @@ fn promotions_and_joins_are_counted() {
     stage.lose(0);
     stage.lose(1);
     assert_eq!(law(&stage, &promote), "INV-O1", "one of three would answer");
+}
+
+#[test]
+fn a_voter_is_stopped_only_if_it_leaves_and_is_not_missed() {
+    let mut stage = Stage::at_rest(3);
+    let set = exactly(&stage.observed.stateful_sets[2].metadata);
+    let stop = |ordinal| acting(Action::StopMember { set: set.clone(), ordinal });
+    assert_eq!(law(&stage, &stop(2)), "INV-O1", "nobody said that it leaves");
+    let since = crate::fixture::long_ago();
+    let kind = quorate_crds::OperationKind::Leave;
+    stage.observed.status.operation =
+        Some(quorate_crds::OperationStatus { kind, ordinal: 2, since });
+    assert_eq!(law(&stage, &stop(2)), "INV-O6", "three are wanted and it is not lost");
+    assert_eq!(law(&stage, &stop(1)), "INV-O1", "the set of another");
+    let mut lost = stage.observed.claims.remove(2);
+    assert!(check(&stage.desired(), &stage.observed, &stop(2)).is_ok(), "it is lost");
+    lost.metadata.uid = Some("another".to_owned());
+    stage.observed.claims.push(lost);
+    assert!(check(&stage.desired(), &stage.observed, &stop(2)).is_ok(), "another volume");
+    stage.cluster.spec.replicas = 2;
+    stage.lead(2);
+    assert_eq!(law(&stage, &stop(2)), "INV-O1", "it leads");
+    stage.lead(0);
+    stage.lose(1);
+    assert_eq!(law(&stage, &stop(2)), "INV-O1", "one of three would be left");
+}
+
+#[test]
+fn nobody_joins_without_being_wanted_or_replacing_somebody_lost() {
+    let mut stage = Stage::at_rest(3);
+    let peer_url = stage.desired().name.peer_url(3);
+    let join = acting(Action::AddLearner { ordinal: 3, peer_url });
+    assert_eq!(law(&stage, &join), "INV-O6", "three are wanted");
+    stage.lose(1);
+    stage.later(1_000_000);
+    assert_eq!(law(&stage, &join), "INV-O6", "being unreachable is no evidence");
+    stage.observed.status.members[1].verdict = Some("FormatTooNew".to_owned());
+    assert_eq!(law(&stage, &join), "INV-O6", "nor is every verdict");
+    stage.observed.status.members[1].verdict = Some("Empty".to_owned());
+    assert!(check(&stage.desired(), &stage.observed, &join).is_ok());
+    stage.cluster.spec.replicas = 2;
+    assert_eq!(law(&stage, &join), "INV-O6", "there is one too many already");
+}
+
+#[test]
+fn alarms_of_members_and_pods_that_live_are_left_alone() {
+    let mut stage = Stage::at_rest(3);
+    let alarm = crate::action::Alarm::Corrupt;
+    let disarm = |id| acting(Action::DisarmAlarm { id, alarm });
+    for id in [Stage::id(1), 0, 0x77] {
+        assert_eq!(law(&stage, &disarm(id)), "INV-O6", "{id:x} was not removed");
+    }
+    let pod = exactly(&stage.pod(1).metadata);
+    assert_eq!(law(&stage, &acting(Action::DeletePod(pod))), "INV-O2");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Children deleted and edited, pods lost, settings changed: what is brought back, and what is only
 //! told.
 
-use crate::fixture::{Stage, long_ago, terminated, told};
-use k8s_openapi::api::core::v1::PodStatus;
+use crate::fixture::{Stage, long_ago, told};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::{StoreOptions, UpdateStrategy, UpdateType};
 
@@ -118,34 +117,6 @@ fn a_lost_quorum_removes_nobody() {
     stage.later(1_000_000);
     assert_eq!(stage.plan().actions, []);
     assert_eq!(stage.condition("QuorumHealthy").1, "QuorumLost");
-}
-
-#[test]
-fn the_seed_wiped_in_place_is_told_and_forms_nothing() {
-    let mut stage = Stage::at_rest(3);
-    stage.lose(0);
-    stage.lead(1);
-    let verdict = "{\"verdict\":\"Empty\",\"message\":\"the directory is empty\"}";
-    stage.pod(0).status = Some(PodStatus {
-        container_statuses: Some(vec![terminated(verdict)]),
-        ..PodStatus::default()
-    });
-    let story = stage.rest();
-    assert_eq!(story, "warn MemberRefuses\n--\n");
-    assert_eq!(stage.observed.status.members[0].verdict.as_deref(), Some("Empty"));
-    // The verdict dies with its pod and is remembered.
-    stage.pod(0).status = Some(PodStatus::default());
-    stage.rest();
-    assert_eq!(stage.observed.status.members[0].verdict.as_deref(), Some("Empty"));
-}
-
-#[test]
-fn a_claim_that_is_gone_is_told_and_not_replaced_by_an_empty_one() {
-    let mut stage = Stage::at_rest(3);
-    stage.observed.claims.retain(|claim| claim.metadata.name.as_deref() != Some("db-1-1"));
-    let story = stage.rest();
-    assert_eq!(story, "warn VolumeLost\n--\n");
-    assert!(stage.condition("Degraded").2.contains("db-1"));
 }
 
 #[test]

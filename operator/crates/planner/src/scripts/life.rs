@@ -119,7 +119,7 @@ fn once_the_id_is_latched_nothing_is_formed_whatever_is_gone() {
         let status = plan.status.unwrap_or_else(|| stage.observed.status.clone());
         stage.observed.status = status;
     }
-    assert_eq!(stage.condition("Degraded").1, "QuorumLost");
+    assert_eq!(stage.condition("Degraded").1, "AllMembersLost");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use crate::objects::{budget, claim, formation_job, services, stateful_set};
 use k8s_openapi::api::core::v1::{EnvVar, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::serde::Serialize;
-use quorate_crds::{AntiAffinity, Scheduling, StoreOptions, TopologySpread};
+use quorate_crds::{
+    AntiAffinity, PodSecurity, PodTemplate, Scheduling, StoreOptions, TopologySpread,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -41,6 +43,16 @@ fn with_everything() -> Desired {
         Some(StoreOptions { election_timeout: Some(2000), ..StoreOptions::default() });
     cluster.spec.env =
         vec![EnvVar { name: "TZ".into(), value: Some("UTC".into()), ..EnvVar::default() }];
+    let map = |key: &str| BTreeMap::from([(key.to_owned(), "x".to_owned())]);
+    cluster.spec.labels = map("example.com/team");
+    cluster.spec.pod_template = Some(PodTemplate {
+        labels: map("tier"),
+        annotations: map("sidecar.example.com/inject"),
+        service_account_name: Some("store".to_owned()),
+        security_context: Some(PodSecurity { run_as_user: Some(1000), ..PodSecurity::default() }),
+        termination_grace_period_seconds: Some(60),
+        runtime_class_name: Some("sandboxed".to_owned()),
+    });
     cluster.spec.scheduling = Some(Scheduling {
         anti_affinity: Some(AntiAffinity::Required),
         topology_spread: vec![TopologySpread {
@@ -58,24 +70,24 @@ fn with_everything() -> Desired {
 #[test]
 fn golden_children() {
     let desired = fixture::desired(3);
-    let owner = Owner { name: &desired.name, uid: fixture::UID };
+    let owner = Owner { name: &desired.name, uid: fixture::UID, extra: &desired.labels };
     golden("peers.yaml", &services::peers(&owner));
     golden("clients.yaml", &services::clients(&owner, &desired, 1));
-    golden("budget.yaml", &budget::voters(&owner, 2));
+    golden("budget.yaml", &budget::voters(&owner, &desired, 2));
     golden("claim.yaml", &claim::claim(&owner, &desired, 2, 1));
     golden("member.yaml", &stateful_set::member(&owner, &desired, &seat(true)));
     golden("formation.yaml", &formation_job::form(&owner, &desired, fixture::UID, 0, 1));
-    golden(
-        "member-with-everything.yaml",
-        &stateful_set::member(&owner, &with_everything(), &seat(false)),
-    );
+    let everything = with_everything();
+    let owner = Owner { extra: &everything.labels, ..owner };
+    let member = stateful_set::member(&owner, &everything, &seat(false));
+    golden("member-with-everything.yaml", &member);
 }
 
 #[test]
 fn no_template_depends_on_membership() {
     let small = fixture::desired(1);
     let large = fixture::desired(9);
-    let owner = Owner { name: &small.name, uid: fixture::UID };
+    let owner = Owner { name: &small.name, uid: fixture::UID, extra: &small.labels };
     assert_eq!(
         stateful_set::member(&owner, &small, &seat(true)),
         stateful_set::member(&owner, &large, &seat(true))

@@ -2,11 +2,13 @@
 //! back.
 
 use crate::fixture::{Stage, long_ago, ready, told, waiting};
+use crate::limits::RESTART_LIMIT;
 use crate::observed::{MemberView, Membership};
 use crate::reason::Reason;
 use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quorate_crds::{StoreOptions, UpdateStrategy, names};
+use std::time::Duration;
 
 fn reasons(stage: &Stage) -> Vec<Reason> {
     stage.plan().waiting.iter().map(|waiting| waiting.reason).collect()
@@ -280,7 +282,8 @@ fn an_answer_that_was_missed_once_is_no_way_round_the_recovery_of_the_others() {
     stage.until("restart pod db-1-0");
     stage.answer(1).reads = false;
     let since = stage.observed.now;
-    let missed = MemberView::Unreachable { since, error: "deadline exceeded".to_owned() };
+    let missed =
+        MemberView::Unreachable { since, error: "deadline exceeded".to_owned(), last: None };
     stage.observed.members.insert(Stage::id(2), missed);
     assert_eq!(acts(&stage.rest()), Vec::<&str>::new());
     assert!(reasons(&stage).contains(&Reason::NotRecovered), "{:?}", reasons(&stage));
@@ -505,4 +508,53 @@ fn a_plan_that_restarts_says_so_and_does_nothing_else() {
     let plan = stage.plan();
     stage.observed.status = plan.status.expect("it is said before it is done");
     assert_eq!(told(&stage.plan()), "restart pod db-1-0 (evict)\n");
+}
+
+#[test]
+fn a_ready_member_that_never_recovers_fails_the_rollout() {
+    for what in ["does not read", "stands still"] {
+        let mut stage = upgraded(3, "0.1.1");
+        stage.until("restart pod db-1-0");
+        let impair = |stage: &mut Stage, time| match what {
+            "does not read" => {
+                (stage.answer(1).reads, stage.answer(1).unread_for) = (false, time);
+            }
+            _stands => {
+                stage.answer(0).raft_index = 1_000_000;
+                stage.answer(1).stalled_for = time;
+            }
+        };
+        impair(&mut stage, RESTART_LIMIT - Duration::from_secs(1));
+        stage.rest();
+        assert_eq!(stage.condition("Progressing").1, "NotRecovered", "{what}");
+        assert_eq!(stage.condition("Degraded").0, "False", "{what}");
+        impair(&mut stage, RESTART_LIMIT);
+        let story = stage.rest();
+        assert_eq!(acts(&story), Vec::<&str>::new(), "{what}: {story}");
+        let (_, reason, message) = stage.condition("Degraded");
+        assert_eq!(reason, "RolloutFailed", "{what}");
+        assert!(message.contains("db-1 does not come up") && message.contains("ready and"));
+        // The spec edited back heals it.
+        stage.cluster.spec.version = "0.1.0".to_owned();
+        assert_eq!(acts(&stage.next()), Vec::<&str>::new(), "templates first");
+        stage.answer(0).raft_index = 100;
+        assert!(stage.rest().contains("restart pod db-1-0"), "{what}");
+        assert_eq!(stage.condition("Degraded").0, "False", "{what}");
+    }
+}
+
+#[test]
+fn a_member_that_runs_and_needs_the_others_to_speak_does_not_keep_them_from_being_put_right() {
+    let mut stage = upgraded(4, "0.1.7");
+    stage.bad_images.insert("quorate:0.1.7".to_owned());
+    stage.until("restart pod db-1-0");
+    stage.cluster.spec.version = "0.1.0".to_owned();
+    stage.lose(2);
+    stage.pod(2).status = Some(PodStatus { phase: Some("Running".into()), ..Default::default() });
+    stage.observed.membership =
+        Membership::Unreachable { since: stage.observed.now, error: "no leader".to_owned() };
+    let story = stage.rest();
+    assert_eq!(acts(&story), Vec::<&str>::new(), "it may have been restarted just now: {story}");
+    stage.later(61);
+    assert_eq!(acts(&stage.rest()), ["restart pod db-1-0 (delete)"]);
 }

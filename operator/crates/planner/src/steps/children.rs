@@ -38,7 +38,9 @@ fn serve(draft: &mut Draft<'_>, member: &MemberStatus, cluster_id: u64) {
         incarnation: draft.memory.incarnation,
         cluster_id,
     };
-    if draft.version_refused {
+    if draft.stopped == Some(member.ordinal) {
+        // Its set is left as it is, without a pod, until the removal or its reversal.
+    } else if draft.version_refused {
         hold(draft, &seat);
     } else {
         draft.contribute_stateful_set(stateful_set::member(&world.owner(), world.desired, &seat));
@@ -46,7 +48,7 @@ fn serve(draft: &mut Draft<'_>, member: &MemberStatus, cluster_id: u64) {
     let Some(pod) = world.pod(member.ordinal).filter(|pod| !is_terminating(&pod.metadata)) else {
         return;
     };
-    let wanted = stateful_set::pod_labels(&world.owner(), &seat);
+    let wanted = stateful_set::pod_labels(&world.owner(), world.desired, &seat);
     let wrong: BTreeMap<_, _> = wanted
         .into_iter()
         .filter(|(key, value)| label(&pod.metadata, key) != Some(value.as_str()))
@@ -116,7 +118,8 @@ pub(crate) fn budget_holds(draft: &Draft<'_>) -> bool {
 
 fn guard_voters(draft: &mut Draft<'_>) {
     if let Some(min_available) = wanted_budget(draft) {
-        draft.contribute_budget(budget::voters(&draft.world.owner(), min_available));
+        let world = draft.world;
+        draft.contribute_budget(budget::voters(&world.owner(), world.desired, min_available));
         return;
     }
     let world = draft.world;

@@ -8,16 +8,17 @@
 use crate::action::Action;
 use crate::draft::Draft;
 use crate::limits::{RECOVERY_GAP, RESTART_LIMIT};
+use crate::loss;
 use crate::memory::member_id;
 use crate::objects::pod::settings_digest;
 use crate::observed::Membership;
 use crate::reason::{Reason, short};
 use crate::steps::children::wanted_budget;
 use crate::world::{
-    Roster, World, annotation, exactly, is_ready, is_terminating, obstacle, quorum, verdict,
+    Roster, World, annotation, exactly, is_ready, is_terminating, obstacle, quorum, runs, verdict,
 };
 use k8s_openapi::api::core::v1::Pod;
-use quorate_crds::{MemberRole, names};
+use quorate_crds::{MemberRole, OperationKind, names};
 
 /// A member of the store, as far as its settings are concerned.
 struct Mate<'a> {
@@ -27,6 +28,8 @@ struct Mate<'a> {
     voter: bool,
     /// Whether it has been ready since it was started on purpose.
     started: bool,
+    /// Whether it is lost or leaves: what becomes of it says nothing of the settings.
+    going: bool,
     /// Its pod, if it is there and stays.
     pod: Option<&'a Pod>,
     /// Whether that pod runs other settings than the wanted ones.
@@ -73,6 +76,8 @@ pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
 fn crew<'a>(draft: &Draft<'a>) -> Vec<Mate<'a>> {
     let world = draft.world;
     let current = settings_digest(world.desired);
+    let leaving = draft.memory.operation.as_ref();
+    let leaving = leaving.filter(|it| it.kind == OperationKind::Leave).map(|it| it.ordinal);
     let mut crew = Vec::new();
     for member in draft.memory.members.values() {
         let voter = match member.role {
@@ -91,6 +96,7 @@ fn crew<'a>(draft: &Draft<'a>) -> Vec<Mate<'a>> {
             name: member.name.clone(),
             voter,
             started: member.started,
+            going: leaving == Some(member.ordinal) || loss::of(&world, member).is_some(),
             pod,
             outdated,
         });
@@ -106,14 +112,16 @@ fn names<'a>(mates: impl Iterator<Item = &'a Mate<'a>>) -> String {
 fn failure(world: &World<'_>, roster: Option<&Roster>, crew: &[Mate<'_>]) -> Option<String> {
     let left: Vec<&Mate<'_>> = crew.iter().filter(|mate| mate.outdated).collect();
     let (mate, why) = crew.iter().find_map(|mate| {
-        let judged = mate.voter && !mate.outdated && (!mate.started || !left.is_empty());
+        let judged =
+            mate.voter && !mate.going && !mate.outdated && (!mate.started || !left.is_empty());
         let well = world.is_well(mate.id, mate.ordinal);
         let pod = world.pod(mate.ordinal).filter(|_pod| judged)?;
-        if !well || world.crashes(pod) {
-            failed(world, roster, mate, pod).map(|why| (mate, why))
+        let why = if !well || world.crashes(pod) {
+            failed(world, roster, mate, pod)
         } else {
-            None
-        }
+            unrecovered(world, mate)
+        };
+        why.map(|why| (mate, why))
     })?;
     let others = if left.is_empty() {
         String::new()
@@ -156,14 +164,25 @@ fn failed(
     late.then(|| format!("it is not ready after {} minutes", RESTART_LIMIT.as_secs() / 60))
 }
 
+/// Why a ready member with the wanted settings holds up the others for good: for as long as a start may
+/// take it has read nothing, or stood still behind the leader.
+fn unrecovered(world: &World<'_>, mate: &Mate<'_>) -> Option<String> {
+    let answer = world.observed.answer(mate.id)?;
+    let stands = world.stalled_for(mate.id) >= RESTART_LIMIT;
+    let (reason, why) = shortfall(world, mate)?;
+    let late = stands || !answer.reads && answer.unread_for >= RESTART_LIMIT;
+    (late && reason == Reason::NotRecovered).then(|| format!("it is ready and {why}"))
+}
+
 /// The outdated member that is to be healed first: one that does nothing, else one that is not well.
 /// A learner is never ready; it is well if it follows. A voter that the kubelet calls ready and that
 /// the operator has not reached for a moment is not broken: it has its turn.
 fn broken<'a, 'b>(world: &World<'_>, crew: &'b [Mate<'a>]) -> Option<&'b Mate<'a>> {
     let ailing = crew.iter().filter(|mate| {
         let well = if mate.voter {
-            world.is_well(mate.id, mate.ordinal)
-                || mate.pod.is_some_and(is_ready) && !world.long_unreachable(mate.id)
+            let well = world.is_well(mate.id, mate.ordinal)
+                || mate.pod.is_some_and(is_ready) && !world.long_unreachable(mate.id);
+            well && unrecovered(world, mate).is_none()
         } else {
             world.follows(mate.id).is_some()
         };
@@ -179,9 +198,14 @@ fn heal(draft: &mut Draft<'_>, roster: Option<&Roster>, crew: &[Mate<'_>], mate:
     let world = draft.world;
     if world.is_down(mate.id, mate.ordinal) {
         // Whoever was restarted before must at least run; it need not be ready, which could need
-        // this one.
+        // this one. One that runs and has been silent for long may need it even to speak.
+        let waits = |pod: &Pod, id| runs(pod) && world.long_unreachable(id);
         let silent = crew.iter().find(|other| {
-            other.voter && !other.outdated && world.observed.answer(other.id).is_none()
+            other.voter
+                && !other.outdated
+                && !other.going
+                && world.observed.answer(other.id).is_none()
+                && !other.pod.is_some_and(|pod| waits(pod, other.id))
         });
         return match silent {
             Some(other) => draft.wait(

@@ -5,7 +5,7 @@ use crate::draft::Draft;
 use crate::naming::hex;
 use crate::observed::Membership;
 use crate::reason::Reason;
-use crate::world::Roster;
+use crate::world::{Roster, is_terminating};
 use quorate_crds::MemberRole;
 
 /// Notes the roster; `None`, with the reason noted, if there is none to go by.
@@ -20,11 +20,17 @@ pub(crate) fn step(draft: &mut Draft<'_>, cluster_id: u64) -> Option<Roster> {
             draft.memory.insert(&world.desired.name, *ordinal, world.observed.now);
         }
         let Some(member) = draft.memory.members.get_mut(ordinal) else { continue };
+        if member.claim_uid.is_none() {
+            // A member that the store has told of: from now on its claim is this one.
+            let found = world.claim(&member.claim).filter(|it| !is_terminating(&it.metadata));
+            member.claim_uid = found.and_then(|claim| claim.metadata.uid.clone());
+        }
         let was = member.role;
         member.id = Some(hex(seat.id));
         member.role = if seat.learner { MemberRole::Learner } else { MemberRole::Voter };
         if was != MemberRole::Voter && !seat.learner {
             let name = member.name.clone();
+            draft.memory.joins_given_up = 0;
             draft.tell(false, "MemberPromoted", format!("{name} votes"));
         }
     }

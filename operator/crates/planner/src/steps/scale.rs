@@ -4,6 +4,7 @@
 use crate::action::Action;
 use crate::draft::Draft;
 use crate::reason::Reason;
+use crate::steps::heal::{self, Patient};
 use crate::steps::{scale_down, scale_up};
 use crate::world::{Roster, exactly, is_terminating, label};
 use quorate_crds::{MemberRole, OperationKind, names};
@@ -12,13 +13,18 @@ use quorate_crds::{MemberRole, OperationKind, names};
 pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
     // What is left of a removed member goes before anything else begins. That it was removed is in
     // the memory since a quorum said so, hence nobody has to be asked again.
-    let removed = draft.memory.members.values().rev().find(|m| m.role == MemberRole::Removed);
-    if let Some(ordinal) = removed.map(|member| member.ordinal) {
-        draft.memory.begin(OperationKind::Leave, ordinal, draft.world.observed.now);
-        scale_down::clear_away(draft, ordinal);
-        return;
+    let removed = draft.memory.members.values().filter(|m| m.role == MemberRole::Removed);
+    let removed: Vec<i32> = removed.map(|member| member.ordinal).rev().collect();
+    for ordinal in removed {
+        if scale_down::clear_away(draft, roster, ordinal) {
+            draft.memory.begin(OperationKind::Leave, ordinal, draft.world.observed.now);
+            return;
+        }
+        if draft.memory.operation.as_ref().is_some_and(|it| it.ordinal == ordinal) {
+            draft.memory.operation = None;
+        }
     }
-    let Some(roster) = roster else { return };
+    let Some(roster) = roster else { return scale_down::stay_stopped(draft) };
     if draft.world.desired.hibernated {
         draft.wait(
             Reason::Hibernated,
@@ -30,7 +36,13 @@ pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
     if !roster.foreign.is_empty() {
         return;
     }
-    decide(draft, roster);
+    let patient = heal::patient(draft, roster);
+    if let Some(patient) = &patient
+        && heal::lead_away(draft, roster, patient)
+    {
+        return;
+    }
+    decide(draft, roster, patient.as_ref());
     let Some(operation) = draft.memory.operation.clone() else { return };
     match operation.kind {
         OperationKind::Join => scale_up::step(draft, roster, operation.ordinal),
@@ -39,51 +51,60 @@ pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
 }
 
 /// Settles what the operation is: the one begun, its reversal, or the next one.
-fn decide(draft: &mut Draft<'_>, roster: &Roster) {
-    let world = draft.world;
-    let now = world.observed.now;
-    let wanted = usize::try_from(world.desired.replicas).unwrap_or(usize::MAX);
-    if let Some(operation) = draft.memory.operation.clone() {
-        let role = draft.memory.members.get(&operation.ordinal).map(|member| member.role);
-        let finished = match (operation.kind, role) {
-            (OperationKind::Join, Some(MemberRole::Voter)) | (_, None) => true,
-            // Taken back while the member still is one: it stays.
-            (
-                OperationKind::Leave,
-                Some(MemberRole::Voter | MemberRole::Learner | MemberRole::Pending),
-            ) => wanted >= draft.memory.counted(),
-            (OperationKind::Join, Some(MemberRole::Pending | MemberRole::Learner)) => false,
-            (OperationKind::Join, Some(MemberRole::Removed))
-            | (OperationKind::Leave, Some(MemberRole::Removed)) => false,
-        };
-        if finished {
-            draft.memory.operation = None;
+fn decide(draft: &mut Draft<'_>, roster: &Roster, patient: Option<&Patient>) {
+    let stuck = heal::stuck(draft, roster);
+    let begun = draft.memory.operation.take();
+    let stuck_at = stuck.as_ref().map(|(ordinal, _why)| *ordinal);
+    let Some((kind, ordinal)) = next(draft, roster, patient, stuck_at) else {
+        let wanted = usize::try_from(draft.world.desired.replicas).unwrap_or(usize::MAX);
+        if draft.memory.counted() >= wanted {
+            // Nobody has to join any more.
+            draft.memory.joins_given_up = 0;
         }
+        return;
+    };
+    if begun.as_ref().is_some_and(|it| it.kind == kind && it.ordinal == ordinal) {
+        draft.memory.operation = begun;
+        return;
     }
-    if let Some((kind, ordinal)) = next(draft, roster, wanted) {
-        let fresh =
-            draft.memory.operation.as_ref().is_none_or(|o| o.kind != kind || o.ordinal != ordinal);
-        draft.memory.begin(kind, ordinal, now);
-        if fresh {
-            let name = world.desired.name.member(ordinal);
-            match kind {
-                OperationKind::Join => {
-                    draft.tell(false, "MemberJoining", format!("{name} joins as a learner"));
-                }
-                OperationKind::Leave => {
-                    draft.tell(false, "MemberLeaving", format!("{name} leaves"));
-                }
-            }
+    let name = draft.world.desired.name.member(ordinal);
+    draft.memory.begin(kind, ordinal, draft.world.observed.now);
+    match (kind, stuck, patient) {
+        (OperationKind::Leave, Some((joiner, why)), _) if joiner == ordinal => {
+            draft.memory.joins_given_up = draft.memory.joins_given_up.saturating_add(1);
+            let message = format!("{name} {why}; it is given up, and another joins in its place");
+            draft.tell(true, "JoinerGivenUp", message);
+        }
+        (OperationKind::Leave, _, Some(patient)) if patient.ordinal == ordinal => {
+            draft.tell(true, "MemberReplaced", format!("{}; it is removed", patient.why));
+        }
+        (OperationKind::Leave, ..) => {
+            draft.tell(false, "MemberLeaving", format!("{name} leaves"));
+        }
+        (OperationKind::Join, _, Some(patient)) => {
+            let message = format!("{}; {name} joins in its place", patient.why);
+            draft.tell(true, "MemberReplaced", message);
+        }
+        (OperationKind::Join, _, None) => {
+            draft.tell(false, "MemberJoining", format!("{name} joins as a learner"));
         }
     }
 }
 
-/// What shall be under way now, if anything.
-fn next(draft: &mut Draft<'_>, roster: &Roster, wanted: usize) -> Option<(OperationKind, i32)> {
+/// What shall be under way now, if anything. While a lost member is replaced there is one more than
+/// wanted, except where it has to go first.
+fn next(
+    draft: &mut Draft<'_>,
+    roster: &Roster,
+    patient: Option<&Patient>,
+    stuck: Option<i32>,
+) -> Option<(OperationKind, i32)> {
+    let wanted = usize::try_from(draft.world.desired.replicas).unwrap_or(usize::MAX);
+    let target = wanted + usize::from(patient.is_some_and(|patient| !patient.out_first));
     let with = |draft: &Draft<'_>, role: MemberRole| {
         draft.memory.members.values().rev().find(|m| m.role == role).map(|m| m.ordinal)
     };
-    if draft.memory.counted() > wanted {
+    if draft.memory.counted() > target {
         // A member that the store does not list yet is the cheapest to lose: nothing has to be
         // asked.
         if let Some(pending) = with(draft, MemberRole::Pending) {
@@ -92,13 +113,19 @@ fn next(draft: &mut Draft<'_>, roster: &Roster, wanted: usize) -> Option<(Operat
             }
             return Some((OperationKind::Leave, pending));
         }
-        return victim(draft, roster).map(|ordinal| (OperationKind::Leave, ordinal));
+        return victim(draft, roster, patient).map(|ordinal| (OperationKind::Leave, ordinal));
+    }
+    if let Some(joiner) = stuck {
+        return Some((OperationKind::Leave, joiner));
     }
     if let Some(unfinished) = with(draft, MemberRole::Learner).or(with(draft, MemberRole::Pending))
     {
         return Some((OperationKind::Join, unfinished));
     }
-    if draft.memory.counted() < wanted {
+    if let Some(patient) = patient.filter(|it| it.out_first || draft.memory.counted() > wanted) {
+        return Some((OperationKind::Leave, patient.ordinal));
+    }
+    if draft.memory.counted() < target {
         if draft.world.leader().is_none() {
             draft.wait(Reason::NoLeader, "no member leads; a member is added when one does");
             return None;
@@ -109,15 +136,16 @@ fn next(draft: &mut Draft<'_>, roster: &Roster, wanted: usize) -> Option<(Operat
     None
 }
 
-/// Who leaves: a learner, else a voter that has long been unreachable, else the one of the highest
-/// ordinal. A voter that is down for a moment is not chosen for that, since a flap must not decide
-/// who goes.
-fn victim(draft: &Draft<'_>, roster: &Roster) -> Option<i32> {
+/// Who leaves: a learner, else a voter that is lost, else one that has long been unreachable, else the
+/// one of the highest ordinal. A voter that is down for a moment is not chosen for that, since a flap
+/// must not decide who goes.
+fn victim(draft: &Draft<'_>, roster: &Roster, patient: Option<&Patient>) -> Option<i32> {
+    let lost = |ordinal: i32| patient.is_some_and(|patient| patient.ordinal == ordinal);
     roster
         .seats
         .iter()
         .max_by_key(|(ordinal, seat)| {
-            (seat.learner, draft.world.long_unreachable(seat.id), **ordinal)
+            (seat.learner, lost(**ordinal), draft.world.long_unreachable(seat.id), **ordinal)
         })
         .map(|(ordinal, _seat)| *ordinal)
 }

@@ -1,8 +1,9 @@
 //! What goes wrong, and what people do, between two steps of the operator.
 
+use crate::hurts::HURTS;
 use crate::laws;
 use crate::storage;
-use crate::world::{self, BAD_IMAGE, World};
+use crate::world::{self, BAD_IMAGE, NODES, World};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -44,7 +45,13 @@ impl World {
     pub(crate) fn disturb(&mut self, counts: &mut Counts) {
         // Sizes change often: most of what the planner does follows from that.
         let often = self.random.once_in(5);
-        let kind = if often { "scale" } else { KINDS[self.random.below(KINDS.len())] };
+        let kind = if often {
+            "scale"
+        } else if self.random.once_in(3) {
+            HURTS[self.random.below(HURTS.len())]
+        } else {
+            KINDS[self.random.below(KINDS.len())]
+        };
         // Rare things stay rare, so that worlds also get somewhere.
         let rare = [
             "version refused",
@@ -59,7 +66,7 @@ impl World {
         if self.cluster.is_none() || (self.deleting && kind != "deleted and created again") {
             return;
         }
-        let happened = self.edit_wish(kind) || self.hurt(kind);
+        let happened = self.edit_wish(kind) || self.hurt(kind) || self.take_away(kind);
         if happened {
             if self.traced {
                 println!("{} fault: {kind}", self.seconds);
@@ -271,7 +278,7 @@ impl World {
         if self.down_nodes.len() >= 2 {
             return false;
         }
-        let node = self.random.below(4);
+        let node = self.random.below(NODES);
         self.down_nodes.insert(node);
         let here: Vec<String> = self
             .live

@@ -3,7 +3,7 @@
 
 use crate::storage;
 use crate::store::Disk;
-use crate::world::{World, is_ready};
+use crate::world::{NodeState, World, is_ready, node_of, phase};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -25,6 +25,65 @@ pub(crate) fn applying(world: &World, object: &Object) {
         world.status().cluster_id.is_some(),
         "INV-O5: a member serves before the cluster id is remembered"
     );
+}
+
+/// The evidence that a listed member is lost, from the truth: no volume, no data on it, an
+/// accusation, or no node.
+pub(crate) fn is_lost(world: &World, id: u64) -> bool {
+    let Some(entry) = world.store.entry(id) else { return false };
+    if world.store.corrupt.contains(&id) {
+        return true;
+    }
+    let ordinal = world.desired().name.ordinal_of_peer_url(&entry.peer_url).expect("ours");
+    let members = world.status().members;
+    // Nothing proves anything of a member that the operator has not written down yet: a cluster that was
+    // formed a moment ago.
+    let Some(member) = members.iter().find(|member| member.ordinal == ordinal) else {
+        return false;
+    };
+    let Some(claim) = world.live.claims.get(&member.claim) else { return true };
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    if claim.metadata.deletion_timestamp.is_some()
+        || phase == Some("Lost")
+        || member.claim_uid.is_some() && member.claim_uid != claim.metadata.uid
+    {
+        return true;
+    }
+    if world.store.up.contains(&id) {
+        return false;
+    }
+    let disk = claim.metadata.uid.as_ref().and_then(|uid| world.disks.get(uid));
+    let whole = matches!(disk, Some(Disk::Data { member, .. }) if *member == id);
+    let pod = world.live.pods.get(&format!("db-{ordinal}-0"));
+    let last = member.node.as_deref().and_then(|name| name.strip_prefix("node-")?.parse().ok());
+    let node = pod.and_then(node_of).or(last).map(|node: usize| world.nodes[&node]);
+    let wait = world.desired().replace_after;
+    let node_is_lost = match node {
+        None | Some(NodeState::Ready) => false,
+        Some(NodeState::Deleted | NodeState::OutOfService { .. }) => true,
+        Some(NodeState::NotReady { since, .. }) => wait.is_some_and(|wait| {
+            u64::try_from(world.seconds - since).is_ok_and(|time| time >= wait.as_secs())
+        }),
+    };
+    !whole || node_is_lost
+}
+
+/// Leaving, before the removal: nobody else is disturbed by it, and somebody wants it or proves it.
+fn stopping(world: &World, ordinal: i32) {
+    let status = world.status();
+    let operation = status.operation.expect("memory is written before the act");
+    assert_eq!((operation.kind, operation.ordinal), (OperationKind::Leave, ordinal));
+    let store = &world.store;
+    let url = world.desired().name.peer_url(ordinal);
+    let Some(entry) = store.entries.iter().find(|entry| entry.peer_url == url) else { return };
+    assert!(!entry.learner && store.voters() >= 3, "INV-O1: no quorum without {ordinal}");
+    assert_ne!(store.leader, Some(entry.id), "a leader is stopped with the leadership on it");
+    let others = store.voters_up_without(Some(entry.id));
+    assert!(others > store.voters() / 2, "INV-O1: {others} are left when {ordinal} is stopped");
+    others_are_up(world, entry.id);
+    let wanted = usize::try_from(world.desired().replicas).expect("positive");
+    let unwanted = store.entries.len() > wanted;
+    assert!(unwanted || is_lost(world, entry.id), "INV-O6: {ordinal} is stopped without evidence");
 }
 
 /// Before an action is carried out.
@@ -53,6 +112,13 @@ pub(crate) fn before(world: &World, action: &Action) {
                 world.store.entries.iter().all(|entry| !entry.learner),
                 "one learner at a time"
             );
+            let (entries, wanted) = (&world.store.entries, world.desired().replicas);
+            let wanted = usize::try_from(wanted).expect("positive");
+            let lost = entries.iter().any(|entry| is_lost(world, entry.id));
+            assert!(
+                entries.len() < wanted || entries.len() == wanted && lost,
+                "INV-O6: {ordinal} joins in the place of nobody"
+            );
         }
         Action::CreateJob(_) => {
             let status = world.status();
@@ -62,7 +128,7 @@ pub(crate) fn before(world: &World, action: &Action) {
                 Disk::Data { token, .. } => {
                     Some(token) != status.formation.as_ref().map(|f| &f.token)
                 }
-                Disk::Empty => false,
+                Disk::Empty | Disk::Broken { .. } => false,
             });
             assert!(!earlier, "INV-O5: a cluster is formed beside an earlier cluster's data");
         }
@@ -73,6 +139,15 @@ pub(crate) fn before(world: &World, action: &Action) {
             assert!(world.deleting || !listed, "INV-O1: the set of a voter is deleted");
         }
         Action::RestartPod { pod, ordinal, .. } => restarting(world, pod, *ordinal),
+        Action::StopMember { ordinal, .. } => stopping(world, *ordinal),
+        Action::DeletePod(pod) => {
+            let found = world.live.pods.get(&pod.name);
+            let found = found.filter(|found| found.metadata.uid.as_ref() == Some(&pod.uid));
+            assert!(found.is_none_or(|pod| phase(pod) == "Failed"), "a pod that lives is deleted");
+        }
+        Action::DisarmAlarm { id, .. } => {
+            assert!(world.store.entry(*id).is_none(), "the alarm of a member is taken back");
+        }
         Action::RemoveFinalizer { .. } => {
             assert!(world.deleting && world.live.sets.is_empty(), "the finalizer goes last");
         }
@@ -103,7 +178,15 @@ fn removing(world: &World, id: u64, ordinal: i32) {
     );
     assert_ne!(store.leader, Some(id), "a leader is removed with the leadership on it");
     let wanted = usize::try_from(world.desired().replicas).expect("positive");
-    assert!(store.entries.len() > wanted, "INV-O3: a member is removed that is wanted");
+    assert!(
+        store.entries.len() > wanted || is_lost(world, id),
+        "INV-O6: {name} is removed, which is wanted and not lost"
+    );
+    let told = world.live.sets.get(&name).and_then(|set| set.spec.as_ref()?.replicas) == Some(0);
+    assert!(
+        store.voters() < 3 || told || !store.up.contains(&id),
+        "{name} is removed under its clients' hands"
+    );
     if store.up.contains(&id) {
         others_are_up(world, id);
     }
@@ -210,7 +293,11 @@ fn promoting(world: &World, id: u64) {
 fn deleting_claim(world: &World, claim: &Exactly) {
     let cluster = world.cluster.as_ref().expect("planned for it");
     let disk = world.disks.get(&claim.uid);
-    let Some(Disk::Data { member, cluster: held, .. }) = disk else { return };
+    let Some(Disk::Data { member, cluster: held, .. } | Disk::Broken { member, cluster: held }) =
+        disk
+    else {
+        return;
+    };
     let keeps =
         cluster.spec.volume_retention.and_then(|r| r.when_deleted) != Some(RetentionPolicy::Delete);
     if world.deleting {
@@ -236,5 +323,11 @@ fn deleting_claim(world: &World, claim: &Exactly) {
     assert!(
         world.store.entry(*member).is_none(),
         "INV-O3: the data of a current member are deleted"
+    );
+    let wanted = usize::try_from(world.desired().replicas).expect("positive");
+    assert!(
+        !world.store.voted.contains(member) || world.store.voters() >= wanted,
+        "INV-O3: {} is deleted before another votes in the place of its member",
+        claim.name
     );
 }

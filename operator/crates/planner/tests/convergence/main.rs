@@ -6,6 +6,7 @@
 //! long run of it; `QUORATE_CONVERGENCE_SEED=n` begins at another seed.
 
 mod faults;
+mod hurts;
 mod laws;
 mod operator;
 mod random;
@@ -14,6 +15,7 @@ mod store;
 mod world;
 
 use faults::{Counts, KINDS};
+use hurts::HURTS;
 use operator::{ACTS, Outcome};
 use quorate_crds::{MemberRole, Storage, StoreCluster, StoreClusterSpec, names};
 use quorate_planner::objects::pod::settings_digest;
@@ -21,7 +23,7 @@ use random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use store::Store;
-use world::{Children, World};
+use world::{Children, NODES, NodeState, World};
 
 /// Steps of the ordinary run. A step is one tick of the world and one reconcile.
 const STEPS: usize = 10_000;
@@ -56,6 +58,10 @@ fn new_world(seed: u64) -> World {
         asked: BTreeMap::new(),
         disks: BTreeMap::new(),
         down_nodes: BTreeSet::new(),
+        nodes: (0..NODES).map(|node| (node, NodeState::Ready)).collect(),
+        local: false,
+        pins: BTreeMap::new(),
+        moved: BTreeMap::new(),
         crashed: BTreeMap::new(),
         unreachable_since: BTreeMap::new(),
         ever_removed: BTreeSet::new(),
@@ -64,11 +70,13 @@ fn new_world(seed: u64) -> World {
         traced: false,
         uids: 0,
     };
+    world.local = world.random.once_in(2);
     create_cluster(&mut world);
     world
 }
 
 fn create_cluster(world: &mut World) {
+    world.store.voted.clear();
     let replicas = 1 + i32::try_from(world.random.below(5)).expect("small");
     let mut cluster = StoreCluster::new(
         "db",
@@ -124,6 +132,13 @@ fn calm(world: &mut World, seed: u64) -> usize {
     world.faults = false;
     world.down_nodes.clear();
     world.crashed.clear();
+    world.store.stuck.clear();
+    for state in world.nodes.values_mut() {
+        // A node that was deleted stays so; what was on it alone is lost.
+        if *state != NodeState::Deleted {
+            *state = NodeState::Ready;
+        }
+    }
     // As after a start of the operator: it asks again what was refused when the class was another.
     world.refused_growths.clear();
     world.edit_spec(|world| {
@@ -146,9 +161,10 @@ fn calm(world: &mut World, seed: u64) -> usize {
         }
     }
     panic!(
-        "seed {seed}: INV-O4: no rest after {PATIENCE} calm steps\nstatus {:#?}\nstore {:#?}",
+        "seed {seed}: INV-O4: no rest after {PATIENCE} calm steps\nstatus {:#?}\nstore {:#?}\n{}",
         world.status(),
-        world.store
+        world.store,
+        world.places()
     );
 }
 
@@ -183,6 +199,7 @@ fn converged(world: &World, seed: u64) {
     assert_eq!(say("Progressing"), ("False".to_owned(), "Reconciled".to_owned()), "{context}");
     assert_eq!(say("Degraded").0, "False", "{context}");
     assert!(status.leader.is_some() && status.operation.is_none(), "{context}");
+    assert!(world.store.corrupt.is_empty() && status.joins_given_up.is_none(), "{context}");
     let mut small = 0;
     for member in &status.members {
         let claim = world.live.claims.get(&member.claim).expect("members keep their claims");
@@ -244,7 +261,7 @@ fn every_world_converges_and_breaks_no_law_on_the_way() {
         seed += 1;
     }
     println!("{steps} steps in {} worlds: {counts:?}", seed - first);
-    for kind in KINDS.into_iter().chain(ACTS) {
+    for kind in KINDS.into_iter().chain(HURTS).chain(ACTS) {
         assert!(
             replay || counts.contains_key(kind),
             "{kind} never happened: the run showed nothing about it"

@@ -9,8 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use quorate_planner::{Action, Apply, Exactly, Expect, Object, Plan, Reason, check, plan};
 
 /// What the operator must have done in the midst of faults, or the run showed nothing about it.
-pub(crate) const ACTS: [&str; 13] = [
+pub(crate) const ACTS: [&str; 17] = [
     "grow claim",
+    "stop member",
+    "delete ended pod",
+    "disarm",
+    "a lost voter removed",
     "add learner",
     "promote",
     "move leader",
@@ -118,6 +122,12 @@ impl World {
         };
         if let Some(act) = ACTS.into_iter().find(|act| self.faults && line.starts_with(act)) {
             *self.acts.entry(act).or_default() += 1;
+        }
+        if let Action::RemoveMember { id, voter: true, .. } = action
+            && self.faults
+            && laws::is_lost(self, *id)
+        {
+            *self.acts.entry("a lost voter removed").or_default() += 1;
         }
     }
 
@@ -244,11 +254,14 @@ impl World {
             | Action::DeleteJob(_)
             | Action::LabelPod { .. }
             | Action::RestartPod { .. }
+            | Action::StopMember { .. }
+            | Action::DeletePod(_)
             | Action::DeleteStatefulSet(_)
             | Action::DeleteBudget(_) => self.act_on_children(action),
             Action::AddLearner { .. }
             | Action::Promote { .. }
             | Action::MoveLeader { .. }
+            | Action::DisarmAlarm { .. }
             | Action::RemoveMember { .. } => self.act_on_members(action),
         }
     }
@@ -291,6 +304,14 @@ impl World {
                 }
                 allowed
             }
+            Action::StopMember { set, .. } => self.stop_set(set),
+            Action::DeletePod(pod) => {
+                let found = self.live.pods.get(&pod.name).map(|p| p.metadata.clone());
+                if matching(found, pod).is_some() {
+                    self.live.pods.remove(&pod.name);
+                }
+                true
+            }
             Action::DeleteStatefulSet(set) => {
                 let found = self.live.sets.get(&set.name).map(|s| s.metadata.clone());
                 if matching(found, set).is_some() {
@@ -309,6 +330,18 @@ impl World {
         }
     }
 
+    fn stop_set(&mut self, set: &Exactly) -> bool {
+        let found = self.live.sets.get(&set.name).map(|s| s.metadata.clone());
+        let Some(mut metadata) = matching(found, set) else { return false };
+        metadata.generation = metadata.generation.map(|generation| generation + 1);
+        self.stamp(&mut metadata);
+        if let Some(found) = self.live.sets.get_mut(&set.name) {
+            found.metadata = metadata;
+            found.spec.as_mut().expect("built with a spec").replicas = Some(0);
+        }
+        true
+    }
+
     fn act_on_members(&mut self, action: &Action) -> bool {
         if let Action::AddLearner { peer_url, .. } = action
             && self.faults
@@ -324,6 +357,7 @@ impl World {
             Action::Promote { id, .. } => self.store.promote(*id),
             Action::MoveLeader { from, to, .. } => self.store.move_leader(*from, *to),
             Action::RemoveMember { id, .. } => self.store.remove(*id),
+            Action::DisarmAlarm { id, .. } => self.store.disarm(*id),
             other => unreachable!("{other} is no call to a member"),
         };
         outcome.is_ok() && !self.dies_here()

@@ -42,7 +42,9 @@ impl World {
         for (name, mut claim) in self.live.claims.clone() {
             let asked = request(&claim).clone();
             let has = capacity(&claim).map(value);
-            if has == Some(value(&asked)) || self.random.once_in(2) {
+            // What is lost stays lost.
+            let lost = claim.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Lost");
+            if lost || has == Some(value(&asked)) || self.random.once_in(2) {
                 continue;
             }
             let stands = condition(&claim);

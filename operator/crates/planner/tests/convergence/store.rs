@@ -8,7 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Disk {
     Empty,
-    Data { cluster: u64, member: u64, token: String },
+    Data {
+        cluster: u64,
+        member: u64,
+        token: String,
+    },
+    /// Data that are not what was written.
+    Broken {
+        cluster: u64,
+        member: u64,
+    },
 }
 
 /// One entry of the membership.
@@ -37,6 +46,13 @@ pub(crate) struct Store {
     /// Ids of members whose process runs.
     pub(crate) up: BTreeSet<u64>,
     next: u64,
+    /// Members whose data differ, as the alarm CORRUPT has it.
+    pub(crate) corrupt: BTreeSet<u64>,
+    /// Learners that receive nothing.
+    pub(crate) stuck: BTreeSet<u64>,
+    /// Ids that had a vote since the StoreCluster was made. Who was removed in the life of an earlier one
+    /// waits for nobody.
+    pub(crate) voted: BTreeSet<u64>,
     /// Joins that the store has received and not yet carried out.
     pub(crate) delayed: Vec<(usize, String)>,
 }
@@ -71,7 +87,9 @@ impl Store {
         let cluster = 0x1_0000_0000 + token.bytes().fold(7, fold) * 2;
         match disk {
             Disk::Data { cluster, member, token: held } if held == token => Ok((*cluster, *member)),
-            Disk::Data { .. } => Err("the directory holds another token's data".to_owned()),
+            Disk::Data { .. } | Disk::Broken { .. } => {
+                Err("the directory holds another token's data".to_owned())
+            }
             Disk::Empty => {
                 let again = self.served && self.token == token;
                 assert!(!again, "INV-O5: an empty directory formed a cluster after one had served");
@@ -144,6 +162,14 @@ impl Store {
         Ok(())
     }
 
+    pub(crate) fn disarm(&mut self, id: u64) -> Result<(), String> {
+        if self.leader.is_none() || !self.has_quorum() {
+            return Err("no leader".to_owned());
+        }
+        self.corrupt.remove(&id);
+        Ok(())
+    }
+
     pub(crate) fn move_leader(&mut self, from: u64, to: u64) -> Result<(), String> {
         let votes = self.entry(to).is_some_and(|entry| !entry.learner) && self.up.contains(&to);
         if self.leader != Some(from) || !votes {
@@ -169,12 +195,13 @@ impl Store {
             self.leader = random.pick(&able).copied();
             self.term += 1;
         }
+        self.voted.extend(self.entries.iter().filter(|entry| !entry.learner).map(|entry| entry.id));
         if self.leader.is_some() {
             self.served = true;
             self.index += random.next() % 2000;
             let index = self.index;
             for entry in &mut self.entries {
-                if self.up.contains(&entry.id) {
+                if self.up.contains(&entry.id) && !self.stuck.contains(&entry.id) {
                     let gap = index - entry.applied.min(index);
                     let stride = gap / if entry.learner { 3 } else { 2 } + 1000;
                     entry.applied += gap.min(stride + random.next() % 500);

@@ -15,10 +15,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{StoreCluster, StoreClusterStatus};
 use quorate_planner::{
-    ClusterFacts, Defaults, Desired, GrowthRefusal, MemberAnswer, MemberView, Membership, Observed,
-    StorageClasses, StoreMember,
+    ClusterFacts, Defaults, Desired, GrowthRefusal, MemberAnswer, MemberView, Membership, NodeView,
+    Nodes, Observed, StorageClasses, StoreMember,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub(crate) type Objects<T> = BTreeMap<String, T>;
 
@@ -58,6 +59,14 @@ pub(crate) struct World {
     /// By UID of the claim.
     pub(crate) disks: BTreeMap<String, Disk>,
     pub(crate) down_nodes: BTreeSet<usize>,
+    /// What the API server says of each node.
+    pub(crate) nodes: BTreeMap<usize, NodeState>,
+    /// Whether a volume can only be used on the node on which it was used first.
+    pub(crate) local: bool,
+    /// Those nodes, by UID of the claim.
+    pub(crate) pins: BTreeMap<String, usize>,
+    /// Applied index of each member as the operator has seen it, and since when.
+    pub(crate) moved: BTreeMap<u64, (u64, i64)>,
     /// Pods whose process is down for some ticks although the pod stands.
     pub(crate) crashed: BTreeMap<String, usize>,
     /// Ids that the operator cannot reach now.
@@ -74,6 +83,32 @@ pub(crate) struct World {
 
 /// The StorageClass that the API server gives to claims that name none.
 pub(crate) const CLASS: &str = "standard";
+
+/// How many nodes there are.
+pub(crate) const NODES: usize = 4;
+
+/// What the API server says of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NodeState {
+    Ready,
+    /// Its kubelet is silent; with `alive` everything on it runs on all the same.
+    NotReady {
+        since: i64,
+        alive: bool,
+    },
+    /// As above and not alive, and somebody vouches for that.
+    OutOfService {
+        since: i64,
+    },
+    Deleted,
+}
+
+impl NodeState {
+    /// Whether processes on such a node run.
+    pub(crate) fn runs(self) -> bool {
+        matches!(self, Self::Ready | Self::NotReady { alive: true, .. })
+    }
+}
 
 /// An image that no node can pull.
 pub(crate) const BAD_IMAGE: &str = "quorate:broken";
@@ -97,6 +132,22 @@ impl World {
         Timestamp::from_second(1_800_000_000 + self.seconds).expect("in range")
     }
 
+    /// Nodes, pods and volumes in lines, for whoever reads a failure.
+    pub(crate) fn places(&self) -> String {
+        let pods = self.live.pods.iter().map(|(name, pod)| {
+            let leaves = pod.metadata.deletion_timestamp.is_some();
+            format!("{name} {} on {:?}, leaves: {leaves}\n", phase(pod), node_of(pod))
+        });
+        let claims = self.live.claims.iter().map(|(name, claim)| {
+            let uid = claim.metadata.uid.clone().unwrap_or_default();
+            let (disk, pin) = (self.disks.get(&uid), self.pins.get(&uid));
+            let leaves = claim.metadata.deletion_timestamp.is_some();
+            format!("{name} {uid} {disk:?} on {pin:?}, leaves: {leaves}\n")
+        });
+        let nodes = format!("{:?}\n", self.nodes);
+        pods.chain(claims).chain([nodes]).collect()
+    }
+
     pub(crate) fn desired(&self) -> Desired {
         let cluster = self.cluster.as_ref().expect("asked only while it exists");
         Desired::validate(cluster, &defaults()).expect("the test makes valid specs")
@@ -116,6 +167,13 @@ impl World {
         } else {
             self.live.clone()
         };
+        let mut children = children;
+        // Claims of members that a cache does not have are asked for by name.
+        for name in self.status().members.into_iter().map(|member| member.claim) {
+            if let (None, Some(claim)) = (children.claims.get(&name), self.live.claims.get(&name)) {
+                children.claims.insert(name, claim.clone());
+            }
+        }
         let (membership, members) = self.ask_members();
         Observed {
             now: self.now(),
@@ -144,9 +202,37 @@ impl World {
                 StorageClasses::Unreadable
             },
             refused_growths: self.refused_growths.clone(),
+            nodes: self.node_views(),
             membership,
             members,
         }
+    }
+
+    fn node_views(&mut self) -> Nodes {
+        if self.faults && self.random.once_in(30) {
+            return Nodes::Unseen { error: "forbidden".to_owned() };
+        }
+        let at = |second| Timestamp::from_second(1_800_000_000 + second).expect("in range");
+        let views = self.nodes.iter().filter_map(|(node, state)| {
+            let (unready_since, out_of_service) = match state {
+                NodeState::Ready => (None, false),
+                NodeState::NotReady { since, .. } => (Some(at(*since)), false),
+                NodeState::OutOfService { since } => (Some(at(*since)), true),
+                NodeState::Deleted => return None,
+            };
+            Some((format!("node-{node}"), NodeView { unready_since, out_of_service }))
+        });
+        Nodes::Seen(views.collect())
+    }
+
+    /// For how long the operator has seen a member's applied index where it is.
+    fn stalled_for(&mut self, id: u64, applied: u64) -> Duration {
+        let now = self.seconds;
+        let seen = self.moved.entry(id).or_insert((applied, now));
+        if seen.0 != applied {
+            *seen = (applied, now);
+        }
+        Duration::from_secs((now - seen.1).unsigned_abs())
     }
 
     fn ask_members(&mut self) -> (Membership, BTreeMap<u64, MemberView>) {
@@ -162,6 +248,9 @@ impl World {
                 self.unreachable_since.remove(&id);
                 somebody = true;
                 let leader = if self.store.has_quorum() { self.store.leader } else { None };
+                let accused = self.store.corrupt.iter();
+                let errors = accused.map(|id| format!("memberID:{id} alarm:CORRUPT")).collect();
+                let stalled_for = self.stalled_for(id, entry.applied);
                 views.insert(
                     id,
                     MemberView::Answered(MemberAnswer {
@@ -173,7 +262,9 @@ impl World {
                         reads: leader.is_some()
                             && !entry.learner
                             && !(self.faults && self.random.once_in(20)),
-                        errors: Vec::new(),
+                        errors,
+                        stalled_for,
+                        ..MemberAnswer::default()
                     }),
                 );
             } else {
@@ -181,7 +272,11 @@ impl World {
                 let since = Timestamp::from_second(1_800_000_000 + since).expect("in range");
                 views.insert(
                     id,
-                    MemberView::Unreachable { since, error: "deadline exceeded".to_owned() },
+                    MemberView::Unreachable {
+                        since,
+                        error: "deadline exceeded".to_owned(),
+                        last: None,
+                    },
                 );
             }
         }
@@ -228,7 +323,12 @@ impl World {
             }
             self.stale.push(self.live.clone());
         }
+        if !self.store.stuck.is_empty() && self.random.once_in(8) {
+            self.seconds += 300;
+            self.unreachable_since.retain(|id, _| !self.store.up.contains(id));
+        }
         self.collect_garbage();
+        self.run_nodes();
         self.run_stateful_sets();
         self.run_jobs();
         self.run_pods();
@@ -282,6 +382,42 @@ impl World {
                 self.disks.remove(&uid);
             }
         }
+    }
+
+    /// What becomes of pods on nodes that are not there: those of a deleted node are deleted, those of
+    /// one that is out of service too, those of one that is silent are asked to stop and do not.
+    fn run_nodes(&mut self) {
+        let now = self.now();
+        for (name, pod) in self.live.pods.clone() {
+            let Some(state) = node_of(&pod).map(|node| self.nodes[&node]) else { continue };
+            let marked = pod.metadata.deletion_timestamp.is_some();
+            match state {
+                NodeState::Ready => {}
+                NodeState::Deleted | NodeState::OutOfService { .. } => {
+                    if self.random.once_in(4) {
+                        self.live.pods.remove(&name);
+                    }
+                }
+                NodeState::NotReady { .. } if !marked && self.random.once_in(30) => {
+                    if let Some(pod) = self.live.pods.get_mut(&name) {
+                        pod.metadata.deletion_timestamp = Some(Time(now));
+                    }
+                }
+                NodeState::NotReady { .. } => {}
+            }
+        }
+    }
+
+    /// Where a pod with this claim may run.
+    fn place(&mut self, claim: &PersistentVolumeClaim) -> Option<usize> {
+        let uid = claim.metadata.uid.clone().expect("set at creation");
+        let drawn = self.random.below(NODES);
+        let node = self.pins.get(&uid).copied().unwrap_or(drawn);
+        let takes = self.nodes[&node] == NodeState::Ready && !self.down_nodes.contains(&node);
+        if takes && self.local {
+            self.pins.insert(uid, node);
+        }
+        takes.then_some(node)
     }
 
     fn run_stateful_sets(&mut self) {
@@ -372,7 +508,9 @@ impl World {
     fn run_pods(&mut self) {
         for (name, pod) in self.live.pods.clone() {
             if pod.metadata.deletion_timestamp.is_some() {
-                if self.random.once_in(3) {
+                let stops = node_of(&pod).is_none_or(|node| self.nodes[&node] == NodeState::Ready)
+                    || phase(&pod) == "Failed";
+                if stops && self.random.once_in(3) {
                     self.live.pods.remove(&name);
                     self.crashed.remove(&name);
                 }
@@ -390,10 +528,7 @@ impl World {
                 "Pending"
                     if claim.metadata.deletion_timestamp.is_none() && !self.random.once_in(4) =>
                 {
-                    let node = self.random.below(4);
-                    if self.down_nodes.contains(&node) {
-                        continue;
-                    }
+                    let Some(node) = self.place(&claim) else { continue };
                     if let Some(pod) = self.live.pods.get_mut(&name) {
                         if let Some(spec) = pod.spec.as_mut() {
                             spec.node_name = Some(format!("node-{node}"));
@@ -439,7 +574,9 @@ impl World {
         self.crashed.retain(|_, left| *left > 0);
         let mut up = BTreeSet::new();
         for (name, pod) in self.live.pods.clone() {
+            let node = node_of(&pod).map(|node| self.nodes[&node]);
             let serves = phase(&pod) == "Running"
+                && node.is_some_and(NodeState::runs)
                 && pod.metadata.deletion_timestamp.is_none()
                 && !name.ends_with("-pod")
                 && !self.crashed.contains_key(&name);
@@ -459,6 +596,7 @@ impl World {
                     up.insert(member);
                 }
                 Disk::Data { .. } => self.refuse(&name, "Removed"),
+                Disk::Broken { .. } => self.refuse(&name, "Corrupt"),
                 Disk::Empty if quorum => {
                     let entry = self.store.entries.iter_mut().find(|entry| entry.peer_url == url);
                     match entry {
@@ -492,7 +630,10 @@ impl World {
             let entry =
                 self.store.entries.iter().find(|entry| Some(&entry.peer_url) == url.as_ref());
             let ready = entry.is_some_and(|entry| {
-                !entry.learner && self.store.up.contains(&entry.id) && self.store.leader.is_some()
+                !entry.learner
+                    && self.store.up.contains(&entry.id)
+                    && self.store.leader.is_some()
+                    && self.store.corrupt.is_empty()
             });
             let condition = PodCondition {
                 type_: "Ready".to_owned(),
@@ -532,6 +673,11 @@ fn unpulled() -> ContainerStatus {
         }),
         ..ContainerStatus::default()
     }
+}
+
+/// The node that a pod is bound to.
+pub(crate) fn node_of(pod: &Pod) -> Option<usize> {
+    pod.spec.as_ref()?.node_name.as_deref()?.strip_prefix("node-")?.parse().ok()
 }
 
 pub(crate) fn claim_of(pod: &Pod) -> Option<String> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_machine::{KeyRange, Revision, Store, View};
 
 use super::{World, closed_store, directory, open, segments};
+use crate::checkpoint::machine_state;
 use crate::disk::Disk;
 use crate::rows::segment::segment_name;
 use crate::rows::{Opened, StoreError};
@@ -36,6 +37,25 @@ fn a_flipped_bit_anywhere_in_a_checkpoint_is_fatal_at_the_start() {
         flip(&world, "checkpoint", at);
     }
     assert!(open(&world).is_ok());
+}
+
+#[test]
+fn the_machines_state_is_read_alone_whole_or_not_at_all() {
+    let world = closed_store();
+    let whole = open(&world).unwrap().machine;
+    let length = world.disk.open(&directory().join("checkpoint")).unwrap().len().unwrap();
+    let mut noticed = 0;
+    for at in 0..length {
+        flip(&world, "checkpoint", at);
+        match machine_state(&world.disk, &directory()) {
+            Ok(state) => assert_eq!(state, whole, "byte {at}"),
+            Err(StoreError::Corrupt(_)) => noticed += 1,
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+        flip(&world, "checkpoint", at);
+    }
+    assert!(noticed as usize > whole.len(), "{noticed} of {length}");
+    assert_eq!(machine_state(&world.disk, &directory()).unwrap(), whole);
 }
 
 #[test]
