@@ -145,7 +145,12 @@ fn unreadable_memory(problem: &str, observed: &Observed) -> Plan {
 }
 
 fn stand_still(word: &'static str, reason: Reason, message: &str, observed: &Observed) -> Plan {
-    let says = |type_, holds| Finding { type_, holds, reason: word, message: message.to_owned() };
+    let says = |type_, holds| Finding {
+        type_,
+        holds: Some(holds),
+        reason: word,
+        message: message.to_owned(),
+    };
     let findings = [says(ConditionType::Progressing, false), says(ConditionType::Degraded, true)];
     let cluster = &observed.cluster;
     let mut status = observed.status.clone();

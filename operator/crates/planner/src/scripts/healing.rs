@@ -120,6 +120,47 @@ fn a_lost_quorum_removes_nobody() {
 }
 
 #[test]
+fn an_operator_that_is_cut_off_says_so_of_itself_and_changes_nothing() {
+    let mut stage = Stage::at_rest(3);
+    let answers = stage.observed.members.clone();
+    let list = stage.observed.membership.clone();
+    for ordinal in [0, 1] {
+        stage.lose_view(ordinal);
+    }
+    let (since, error) = (stage.observed.now, "no answer".to_owned());
+    stage.observed.membership = crate::observed::Membership::Unreachable { since, error };
+    stage.cluster.spec.replicas = 1;
+    let story = stage.rest();
+    assert_eq!(story, "warn MembersUnseen\nwarn MembersUnseen\n--\n");
+    let words = "the operator reaches 1 of 3 voters, while their kubelets call 3 of them ready: nothing \
+                 is changed until it reaches them; look at the network";
+    for (type_, status) in
+        [("Available", "Unknown"), ("QuorumHealthy", "Unknown"), ("Degraded", "True")]
+    {
+        let said = stage.condition(type_);
+        assert_eq!((said.0.as_str(), said.1.as_str()), (status, "MembersUnseen"), "{type_}");
+        assert!(said.2.starts_with(words), "{type_}: {}", said.2);
+    }
+    stage.later(1_000_000);
+    assert_eq!(stage.plan().actions, []);
+    // One of them is not ready either: two that are make a quorum. Without the second there is none.
+    for (ordinal, reason) in [(0, "MembersUnseen"), (1, "QuorumLost")] {
+        stage.lose(ordinal);
+        stage.rest();
+        assert_eq!(stage.condition("QuorumHealthy").1, reason, "{ordinal}");
+        assert_eq!(stage.condition("Degraded").1, reason, "{ordinal}");
+    }
+    assert_eq!(stage.condition("Available").0, "False");
+    stage.cluster.spec.replicas = 3;
+    for ordinal in [0, 1] {
+        stage.pod(ordinal).status = Some(crate::fixture::ready());
+    }
+    (stage.observed.members, stage.observed.membership) = (answers, list);
+    let story = stage.rest();
+    assert!(story.contains("tell Available") && story.contains("tell Recovered"), "{story}");
+}
+
+#[test]
 fn a_condition_that_stays_keeps_its_time() {
     let mut stage = Stage::at_rest(3);
     let before = stage.observed.status.conditions.clone();
