@@ -328,14 +328,12 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
                 .to_owned();
         return yes(Reason::JoinerStuck.as_str(), message);
     }
-    let down = member_names(draft, |member| {
-        let answers = member_id(member).is_some_and(|id| draft.world.observed.answer(id).is_some());
-        member.role == MemberRole::Voter && member.started && !answers
-    });
-    if down.is_empty() || facts.hibernated || facts.deleting {
-        finding(type_, false, "AsExpected", "nothing is wrong")
-    } else {
-        yes("MemberDown", format!("{down} cannot be reached; the others go on"))
+    if facts.hibernated || facts.deleting {
+        return finding(type_, false, "AsExpected", "nothing is wrong");
+    }
+    match trouble::absent_members(draft) {
+        Some((reason, message)) => yes(reason.as_str(), message),
+        None => finding(type_, false, "AsExpected", "nothing is wrong"),
     }
 }
 

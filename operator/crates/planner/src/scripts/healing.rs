@@ -161,6 +161,30 @@ fn an_operator_that_is_cut_off_says_so_of_itself_and_changes_nothing() {
 }
 
 #[test]
+fn a_voter_that_is_cut_off_from_its_peers_is_told_and_an_election_is_not() {
+    let mut stage = Stage::at_rest(3);
+    stage.answer(2).leader = None;
+    assert_eq!(stage.rest(), "", "it may be electing");
+    assert_eq!(stage.condition("Degraded").1, "AsExpected");
+    stage.pod(2).status = Some(k8s_openapi::api::core::v1::PodStatus::default());
+    let story = stage.rest();
+    assert_eq!(story.matches("warn MemberDown").count(), 1, "{story}");
+    let (_, reason, message) = stage.condition("Degraded");
+    assert_eq!(reason, "MemberDown");
+    let words = "db-2 answers, but follows no leader: look at the network between it and the other \
+                 members";
+    assert_eq!(message, words);
+    assert_eq!(stage.condition("Available").0, "True", "the others go on");
+    // While nobody leads at all it is not the one member that is cut off.
+    for ordinal in [0, 1] {
+        stage.answer(ordinal).leader = None;
+    }
+    stage.rest();
+    assert_eq!(stage.condition("Degraded").1, "AsExpected");
+    assert_eq!(stage.condition("Available").1, "NoLeader");
+}
+
+#[test]
 fn a_condition_that_stays_keeps_its_time() {
     let mut stage = Stage::at_rest(3);
     let before = stage.observed.status.conditions.clone();
