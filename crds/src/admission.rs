@@ -1,7 +1,7 @@
 //! Tests of the rules of admission: CEL evaluated on this side of the API server, and the messages
 //! that it gives.
 
-use crate::{StoreCluster, StoreClusterSpec, StoreOptions, reserved};
+use crate::{StoreCluster, StoreClusterSpec, StoreClusterStatus, StoreOptions, reserved};
 use kube::core::cel::{validate_cel, validate_cel_update};
 use serde_json::{Value, json};
 
@@ -48,17 +48,31 @@ fn names_that_cannot_name_children_are_refused() {
 }
 
 #[test]
-fn storage_grows_and_never_shrinks() {
-    let with = |size: &str| {
+fn storage_grows_and_goes_back_no_further_than_the_volumes_are() {
+    let with = |size: &str, volumes: Option<&str>| {
         let mut spec = minimal();
         spec["storage"]["size"] = json!(size);
-        cluster(&spec)
+        let mut cluster = cluster(&spec);
+        let volume_size = volumes.map(str::to_owned);
+        cluster.status = Some(StoreClusterStatus { volume_size, ..StoreClusterStatus::default() });
+        cluster
     };
-    validate_cel_update(&with("16Gi"), &with("8Gi")).expect("growing is admitted");
-    validate_cel_update(&with("8192Mi"), &with("8Gi")).expect("the same size in other words");
-    let refused =
-        validate_cel_update(&with("7Gi"), &with("8Gi")).expect_err("shrinking").to_string();
-    assert!(refused.contains("cannot shrink"), "{refused}");
+    let update = |new: &str, old: &str, volumes| {
+        validate_cel_update(&with(new, volumes), &with(old, volumes)).map_err(|it| it.to_string())
+    };
+    update("16Gi", "8Gi", Some("8Gi")).expect("growing is admitted");
+    update("8192Mi", "8Gi", Some("8Gi")).expect("the same size in other words");
+    update("8Gi", "16Gi", Some("8Gi")).expect("what no volume was asked to be is taken back");
+    for (new, old, volumes) in
+        [("7Gi", "8Gi", Some("8Gi")), ("8Gi", "16Gi", Some("16Gi")), ("7Gi", "8Gi", None)]
+    {
+        let refused = update(new, old, volumes).expect_err("shrinking");
+        assert!(refused.contains("storage.size cannot shrink"), "{refused}");
+    }
+    let unseen = validate_cel_update(&cluster(&minimal()), &with("16Gi", None));
+    unseen.expect_err("nobody has looked at the volumes yet");
+    // Volumes that were adopted may be larger than what is wanted: a status that says so is taken.
+    update("8Gi", "8Gi", Some("16Gi")).expect("a status is never refused for its size");
 }
 
 #[test]

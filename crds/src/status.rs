@@ -1,5 +1,6 @@
 //! The status of a StoreCluster: a report for people and the operator's memory in one.
 
+use crate::limits;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,11 @@ pub struct StoreClusterStatus {
     /// Lowest version that a ready member runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The largest size that a member's volume has been asked to be; `spec.storage.size` cannot go
+    /// below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::QUANTITY_MAX))]
+    pub volume_size: Option<String>,
     /// Id of the store cluster, in hexadecimal. Memory: once set, no cluster is formed again.
     #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,

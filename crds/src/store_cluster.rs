@@ -44,7 +44,15 @@ use std::collections::BTreeMap;
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "the name of a StoreCluster must begin with a lower-case letter and have only \
             lower-case letters, digits and dashes (no dots), because Services are named after \
-            it; choose another name")
+            it; choose another name"),
+    // A size that no volume was ever asked to be may be taken back: so ends a wait for a class that
+    // cannot expand.
+    validation = ("quantity(self.spec.storage.size).compareTo(quantity(oldSelf.spec.storage.size)) >= 0 \
+            || has(oldSelf.status) && has(oldSelf.status.volumeSize) \
+            && quantity(self.spec.storage.size).compareTo(quantity(oldSelf.status.volumeSize)) >= 0",
+        "storage.size cannot shrink below what volumes have been asked to be \
+            (status.volumeSize), because a volume cannot; set it back to at least that, or make a \
+            smaller cluster and move the data")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreClusterSpec {
@@ -140,13 +148,11 @@ pub struct StoreClusterSpec {
 /// The volume of each member.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
-    "storage.size cannot shrink, because a volume cannot; set it back to at least its old \
-        value, or make a smaller cluster and move the data"))]
 pub struct Storage {
-    /// Size of a volume as a Kubernetes quantity, such as "8Gi". It cannot shrink. A larger size
-    /// holds for volumes that are made from now on; the condition ResizePending names the members
-    /// whose volumes are smaller.
+    /// Size of a volume as a Kubernetes quantity, such as "8Gi". When it grows, the volumes grow with
+    /// it, one after the other and in use, where their StorageClass has allowVolumeExpansion; the
+    /// condition ResizePending says whose volumes are on their way, and whose cannot grow and why. It
+    /// cannot shrink below what a volume has already been asked to be (status.volumeSize).
     #[schemars(
         regex(pattern = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"),
         length(max = limits::QUANTITY_MAX)

@@ -55,8 +55,8 @@ pub(crate) struct Figures {
     listed: i64,
     voters: i64,
     ready: i64,
-    /// Type, reason, and whether it holds.
-    conditions: Vec<(String, String, bool)>,
+    /// Type, reason, and the value for its status.
+    conditions: Vec<(String, String, i64)>,
     waits: BTreeSet<&'static str>,
     alarms: BTreeMap<&'static str, i64>,
 }
@@ -73,7 +73,12 @@ impl Figures {
         };
         let voters = status.members.iter().filter(|member| voter(member.role)).count();
         let conditions = status.conditions.iter().map(|condition| {
-            (condition.type_.clone(), condition.reason.clone(), condition.status == "True")
+            let value = match condition.status.as_str() {
+                "True" => 1,
+                "False" => 0,
+                _unknown => -1,
+            };
+            (condition.type_.clone(), condition.reason.clone(), value)
         });
         Figures {
             desired: desired.into(),
@@ -149,7 +154,7 @@ impl ClusterSeries {
         }
         registry.register(
             "cluster_condition",
-            "1 while a condition of the StoreCluster is True, 0 while it is not",
+            "1 while a condition of the StoreCluster is True, 0 while it is False, -1 while it is Unknown",
             Family::clone(&series.conditions),
         );
         registry.register(
@@ -178,11 +183,11 @@ impl ClusterSeries {
             self.alarms.get_or_create(&alarm_of(key, alarm)).set(*members);
         }
         let mut next = Shown::default();
-        for (type_, reason, holds) in &figures.conditions {
+        for (type_, reason, value) in &figures.conditions {
             let (type_, reason) = (type_.clone(), reason.clone());
             let (namespace, name) = key.clone();
             let labels = ConditionLabels { namespace, name, r#type: type_, reason };
-            self.conditions.get_or_create(&labels).set(i64::from(*holds));
+            self.conditions.get_or_create(&labels).set(*value);
             next.conditions.insert(labels);
         }
         for reason in &figures.waits {
@@ -264,7 +269,7 @@ pub(crate) mod tests {
             listed: 4,
             voters: 3,
             ready: 2,
-            conditions: vec![("Degraded".into(), "MemberDown".into(), true)],
+            conditions: vec![("Degraded".into(), "MemberDown".into(), 1)],
             waits: BTreeSet::from(["MemberDown"]),
             alarms: BTreeMap::from([("NOSPACE", 1), ("CORRUPT", 0)]),
         }
@@ -293,7 +298,7 @@ pub(crate) mod tests {
             assert!(page.lines().any(|have| have == line), "no line `{line}` in\n{page}");
         }
         let mut well = figures();
-        well.conditions = vec![("Degraded".into(), "AsExpected".into(), false)];
+        well.conditions = vec![("Degraded".into(), "AsExpected".into(), 0)];
         well.waits.clear();
         let second = Timestamp::from_second(42).unwrap();
         series.saw(&key("demo"), &well, second);

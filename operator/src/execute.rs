@@ -24,6 +24,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     self as meta, DeleteOptions, ObjectMeta, Status,
 };
@@ -76,6 +77,14 @@ pub(crate) enum Failure {
         /// What was to be done.
         step: String,
         /// What the API server said.
+        detail: String,
+    },
+    /// The API server does not let a claim grow, for a reason that is not ours to remove.
+    #[error("{step}: {detail}")]
+    Denied {
+        /// What was to be done.
+        step: String,
+        /// What it said.
         detail: String,
     },
     /// The API server refused, or did not answer.
@@ -168,6 +177,7 @@ pub(crate) fn word(action: &Action) -> &'static str {
         Action::RemoveFinalizer { .. } => "RemoveFinalizer",
         Action::CreateClaim(_) => "CreateClaim",
         Action::AnnotateClaim { .. } => "AnnotateClaim",
+        Action::GrowClaim { .. } => "GrowClaim",
         Action::DeleteClaim(_) => "DeleteClaim",
         Action::CreateJob(_) => "CreateJob",
         Action::DeleteJob(_) => "DeleteJob",
@@ -224,6 +234,7 @@ impl Hands<'_> {
                 let change = change_of("annotations", annotations);
                 self.merge::<PersistentVolumeClaim>(&step, claim, change).await
             }
+            Action::GrowClaim { claim, size } => self.grow(&step, claim, size).await,
             Action::LabelPod { pod, labels } => {
                 self.merge::<Pod>(&step, pod, change_of("labels", labels)).await
             }
@@ -315,20 +326,42 @@ impl Hands<'_> {
         call(step, self.api::<K>().create(&params, object)).await.map(|_| ())
     }
 
+    /// Lets a claim ask for more. What Kubernetes refuses by its own rules is told apart from failures:
+    /// the class does not allow it or a quota is used up (403, by admission), or the claim is not bound
+    /// (422, by validation).
+    async fn grow(&self, step: &str, claim: &Exactly, size: &Quantity) -> Result<(), Failure> {
+        let resources = serde_json::json!({ "requests": { "storage": size } });
+        let change = serde_json::json!({ "spec": { "resources": resources } });
+        match self.patch::<PersistentVolumeClaim>(step, claim, change).await? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(denied_or(step, &error)),
+        }
+    }
+
     async fn merge<K: Child>(
         &self,
         step: &str,
         target: &Exactly,
-        mut change: serde_json::Value,
+        change: serde_json::Value,
     ) -> Result<(), Failure> {
+        self.patch::<K>(step, target, change).await?.map_err(|error| classify(step, &error))
+    }
+
+    /// A merge patch of one very object, and the API server's answer to it.
+    async fn patch<K: Child>(
+        &self,
+        step: &str,
+        target: &Exactly,
+        mut change: serde_json::Value,
+    ) -> Result<Result<(), kube::Error>, Failure> {
         change["metadata"]["uid"] = target.uid.clone().into();
         change["metadata"]["resourceVersion"] = target.resource_version.clone().into();
         let params =
             PatchParams { field_manager: Some(OPERATOR.to_owned()), ..PatchParams::default() };
         let api: Api<K> = self.api();
-        call(step, api.patch_metadata(&target.name, &params, &Patch::Merge(&change)))
-            .await
-            .map(|_| ())
+        let change = Patch::Merge(&change);
+        let answer = within(step, api.patch_metadata(&target.name, &params, &change)).await?;
+        Ok(answer.map(|_| ()))
     }
 
     async fn delete<K: Child>(&self, step: &str, target: &Exactly) -> Result<(), Failure> {
@@ -440,6 +473,22 @@ fn classify(step: &str, error: &kube::Error) -> Failure {
         _ => Failure::Api { step, detail },
     }
 }
+
+/// As [`classify`], for a claim that asks for more.
+fn denied_or(step: &str, error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) if [FORBIDDEN, UNPROCESSABLE].contains(&status.code) => {
+            Failure::Denied { step: step.to_owned(), detail: words::of_request(error) }
+        }
+        _ => classify(step, error),
+    }
+}
+
+/// HTTP's code for what admission refuses.
+const FORBIDDEN: u16 = 403;
+
+/// HTTP's code for what validation refuses.
+const UNPROCESSABLE: u16 = 422;
 
 /// HTTP's code for a disruption budget that is used up.
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -648,6 +697,12 @@ mod tests {
         let spent = classify("restart", &answer(429, "TooManyRequests"));
         assert!(matches!(spent, Failure::Withheld { .. }), "{spent}");
         assert!(spent.to_string().contains("the disruption budget does not allow it now"));
+        for refused in [403, 422] {
+            let denied = denied_or("grow", &answer(refused, "Forbidden"));
+            assert!(matches!(denied, Failure::Denied { .. }), "{denied}");
+        }
+        let stale = denied_or("grow", &answer(409, "Conflict"));
+        assert!(matches!(stale, Failure::Stale { .. }), "{stale}");
         let other = classify("restart", &answer(409, "Conflict"));
         assert!(matches!(other, Failure::Stale { .. }), "{other}");
         assert!(matches!(classify("restart", &answer(403, "Forbidden")), Failure::Api { .. }));

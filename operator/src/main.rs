@@ -13,6 +13,7 @@ mod limits;
 mod metrics;
 mod observe;
 mod reconcile;
+mod refusals;
 mod run;
 mod status;
 mod store_client;

@@ -5,9 +5,10 @@
 //! cannot be taken back is planned a second time on it before it is carried out.
 //!
 //! A member that does not answer is part of what was seen. What a single observation cannot know is
-//! since when it is silent, or stands still; [`Silences`] remembers that from one pass to the next. It
-//! is the only memory of this process: after a restart time counts from the first look, which can only
-//! make the operator more patient.
+//! since when it is silent, or stands still; [`Silences`] remembers that from one pass to the next.
+//! What the API server refused ([`Refusals`]) is the other thing that is remembered so, and these are
+//! the only memory of this process: after a restart time counts from the first look, and a claim is
+//! asked for once more, which can only make the operator more patient.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -32,7 +33,7 @@ use quorate_crds::names::{
 use quorate_planner::naming::{CLIENT_PORT, parse_hex};
 use quorate_planner::{
     ClusterFacts, LastWords, MemberAnswer, MemberView, Membership, NodeView, Nodes, Observed,
-    StoreMember,
+    StorageClasses, StoreMember,
 };
 use quorate_proto::etcdserverpb::StatusResponse;
 use serde::de::DeserializeOwned;
@@ -40,6 +41,7 @@ use serde::de::DeserializeOwned;
 use crate::error_policy::ClusterKey;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::refusals::Refusals;
 use crate::store_client::{self, Address, AskError, StoreClient};
 use crate::watches::{self, Caches};
 use crate::words;
@@ -96,7 +98,8 @@ impl Contacts {
     }
 }
 
-/// The children of one cluster, whoever owns them.
+/// The children of one cluster, whoever owns them, and what is known of the classes of its volumes and
+/// of the nodes of its members.
 pub(crate) struct Children {
     sets: Vec<StatefulSet>,
     pods: Vec<Pod>,
@@ -104,6 +107,7 @@ pub(crate) struct Children {
     services: Vec<Service>,
     budgets: Vec<PodDisruptionBudget>,
     jobs: Vec<Job>,
+    classes: StorageClasses,
     /// Where members run or ran last.
     nodes: Nodes,
 }
@@ -123,6 +127,7 @@ impl Children {
             services: select(&caches.services, namespace, name),
             budgets: select(&caches.budgets, namespace, name),
             jobs: select(&caches.jobs, namespace, name),
+            classes: caches.storage_classes(),
             nodes: Nodes::Seen(BTreeMap::new()),
         };
         children.look_for_claims(client, cluster).await?;
@@ -138,9 +143,11 @@ impl Children {
         Ok(children)
     }
 
-    /// As the API server's storage has them now.
+    /// As the API server's storage has them now; the classes as the caches have them, since nothing that
+    /// is confirmed depends on them.
     pub(crate) async fn live(
         client: &Client,
+        caches: &Caches,
         cluster: &StoreCluster,
     ) -> Result<Children, kube::Error> {
         let (namespace, name) = (&cluster.namespace().unwrap_or_default(), &cluster.name_any());
@@ -152,8 +159,9 @@ impl Children {
             list(client, namespace, name),
             list(client, namespace, name),
         )?;
+        let classes = caches.storage_classes();
         let nodes = Nodes::Seen(BTreeMap::new());
-        let mut children = Children { sets, pods, claims, services, budgets, jobs, nodes };
+        let mut children = Children { sets, pods, claims, services, budgets, jobs, classes, nodes };
         children.look_for_claims(client, cluster).await?;
         children.nodes = read_nodes(client, children.nodes_of_members(cluster)).await;
         Ok(children)
@@ -221,6 +229,7 @@ pub(crate) async fn observe(
     cluster: &StoreCluster,
     children: Children,
     silences: &std::sync::Mutex<Silences>,
+    refusals: &std::sync::Mutex<Refusals>,
     metrics: &Arc<Metrics>,
 ) -> Sight {
     let status = cluster.status.clone().unwrap_or_default();
@@ -250,6 +259,10 @@ pub(crate) async fn observe(
             Some((id, error.to_owned()))
         })
         .collect();
+    let refused_growths = {
+        let mut refusals = refusals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        refusals.of(&key, &children.claims)
+    };
     let (membership, members) = {
         let mut silences = silences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let silence = silences.of.entry(key).or_default();
@@ -267,6 +280,8 @@ pub(crate) async fn observe(
         services: children.services,
         budgets: children.budgets,
         jobs: children.jobs,
+        storage_classes: children.classes,
+        refused_growths,
         nodes: children.nodes,
         membership,
         members,

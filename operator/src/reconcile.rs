@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt as _};
 use quorate_crds::{StoreCluster, StoreClusterStatus};
-use quorate_planner::{Apply, Defaults, Desired, Event, Observed, Plan, Violation};
+use quorate_planner::{Apply, Defaults, Desired, Event, GrowthRefusal, Observed, Plan, Violation};
 
 use crate::args::Args;
 use crate::cluster_series::Figures;
@@ -24,7 +25,8 @@ use crate::execute::{self, Failure, Hands, Progress, World};
 use crate::lease::Authority;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::observe::{self, Children, Contacts, Silences};
+use crate::observe::{self, Children, Contacts, Sight, Silences};
+use crate::refusals::Refusals;
 use crate::status;
 use crate::watches::{Caches, Guarded};
 use crate::words;
@@ -38,13 +40,26 @@ pub(crate) struct Shared {
     pub(crate) authority: Authority,
     pub(crate) defaults: Defaults,
     pub(crate) silences: Mutex<Silences>,
+    pub(crate) refusals: Mutex<Refusals>,
 }
 
 impl Shared {
+    async fn observe(&self, cluster: &StoreCluster, children: Children) -> Sight {
+        let (silences, refusals) = (&self.silences, &self.refusals);
+        observe::observe(cluster, children, silences, refusals, &self.metrics).await
+    }
+
+    /// What the API server did not let a claim ask for.
+    fn note_refusal(&self, key: &ClusterKey, claim_uid: &str, refusal: GrowthRefusal) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.note(key, claim_uid, refusal);
+    }
+
     /// A cluster is gone: nothing of it stays behind in this process.
     fn forget(&self, key: &ClusterKey) {
         self.backoffs.succeeded(key);
         self.silences.lock().unwrap_or_else(PoisonError::into_inner).forget(key);
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).forget(key);
         self.metrics.forget(key);
         self.metrics.backing_off(self.backoffs.count());
     }
@@ -146,12 +161,13 @@ async fn pass(guarded: &Guarded, context: &Context) -> Result<(&'static str, Dur
     };
     let children = Children::cached(&shared.client, &context.caches, &cluster);
     let children = execute::call("read the children", children).await.map_err(Error::Unread)?;
-    let sight = observe::observe(&cluster, children, &shared.silences, &shared.metrics).await;
+    let sight = shared.observe(&cluster, children).await;
     let plan = think(&cluster, &sight.observed, &shared.defaults)?;
     shared.metrics.saw(&key, &Figures::of(cluster.spec.replicas, &sight.observed, &plan));
     let look_again = plan.look_again.clamp(limits::REQUEUE_SHORTEST, limits::REQUEUE_LONGEST);
     let may_act = shared.backoffs.may_act(&key, Instant::now());
-    let mut world = Pass { shared, key: &key, cluster, contacts: sight.contacts };
+    let caches = &context.caches;
+    let mut world = Pass { shared, caches, key: &key, cluster, contacts: sight.contacts };
     let carried_out = execute::carry_out(plan, may_act, &mut world).await;
     Ok(conclude(shared, &key, &world.cluster, carried_out, may_act, look_again).await)
 }
@@ -215,7 +231,7 @@ async fn conclude(
             tracing::info!(%failure, "the budget lets nobody go for now");
             ("withheld", look_again)
         }
-        Err(failure @ (Failure::Silent { .. } | Failure::Api { .. })) => {
+        Err(failure @ (Failure::Silent { .. } | Failure::Api { .. } | Failure::Denied { .. })) => {
             let failed = shared.failed(key);
             tracing::warn!(%failure, retry_in = ?failed.delay, "a step failed");
             // Once is an accident (a cache that was behind); twice is worth a person's attention.
@@ -232,6 +248,7 @@ async fn conclude(
 /// The world as one pass acts upon it.
 struct Pass<'a> {
     shared: &'a Shared,
+    caches: &'a Caches,
     key: &'a ClusterKey,
     /// As last read or written: its resourceVersion is the precondition of the next status write.
     cluster: StoreCluster,
@@ -268,10 +285,9 @@ impl Pass<'_> {
         let uid = self.cluster.uid();
         let live = execute::call(STEP, self.api().get_opt(&self.key.1)).await?;
         let Some(cluster) = live.filter(|cluster| cluster.uid() == uid) else { return Ok(None) };
-        let children = Children::live(&self.shared.client, &cluster);
+        let children = Children::live(&self.shared.client, self.caches, &cluster);
         let children = execute::call(STEP, children).await?;
-        let sight =
-            observe::observe(&cluster, children, &self.shared.silences, &self.shared.metrics).await;
+        let sight = self.shared.observe(&cluster, children).await;
         self.contacts = sight.contacts;
         let planned = think(&cluster, &sight.observed, &self.shared.defaults);
         self.cluster = cluster;
@@ -341,7 +357,20 @@ impl World for Pass<'_> {
         let uid = self.cluster.uid().unwrap_or_default();
         let result = self.hands(&uid).act(action).await;
         self.shared.metrics.acted(execute::word(action), result.is_ok());
-        result
+        match (action, result) {
+            // An answer and no failure: the next plan reads it.
+            (
+                quorate_planner::Action::GrowClaim { claim, size },
+                Err(Failure::Denied { detail, .. }),
+            ) => {
+                tracing::info!(%action, detail, "the API server does not let it grow");
+                let refusal =
+                    GrowthRefusal { size: size.clone(), at: Timestamp::now(), words: detail };
+                self.shared.note_refusal(self.key, &claim.uid, refusal);
+                Ok(())
+            }
+            (_, result) => result,
+        }
     }
 }
 
@@ -420,6 +449,7 @@ mod tests {
             authority: Authority::unlimited(),
             defaults: Defaults { image_repository: "quorate".into() },
             silences: Mutex::default(),
+            refusals: Mutex::default(),
         };
         (Arc::new(Context { shared: Arc::new(shared), caches }), asked)
     }

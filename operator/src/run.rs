@@ -26,8 +26,8 @@
 //! What a quorum is, which objects a cluster has, what a step means for the next. There is no plan
 //! in memory between two passes: every step is recognisable from the cluster's own state, so an
 //! operator that is killed anywhere is continued by the next one. The only memory is since when a
-//! member is silent and how often an object failed; forgetting either makes the operator patient,
-//! never hasty.
+//! member is silent, how often an object failed and which claims may not grow; forgetting the first
+//! two makes the operator patient, forgetting the last makes it ask once more.
 //!
 //! # What it holds to
 //!
@@ -218,6 +218,7 @@ fn share(
         authority,
         defaults: reconcile::defaults(args),
         silences: Mutex::default(),
+        refusals: Mutex::default(),
     })
 }
 

@@ -1,5 +1,5 @@
 //! The caches: one watch for each kind of child in each served scope, which also says which
-//! cluster to look at when a child changes.
+//! cluster to look at when a child changes, and one for StorageClasses.
 //!
 //! A child belongs to the cluster that its label names. Whether it *really* does (the owner's UID)
 //! is the planner's question; here a wrong label costs one reconciliation of nothing.
@@ -12,6 +12,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -19,6 +20,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use quorate_crds::StoreCluster;
 use quorate_crds::names::LABEL_CLUSTER;
+use quorate_planner::StorageClasses;
 use serde::de::DeserializeOwned;
 
 use crate::words;
@@ -39,6 +41,9 @@ pub(crate) struct Caches {
     pub(crate) services: Store<Service>,
     pub(crate) budgets: Store<PodDisruptionBudget>,
     pub(crate) jobs: Store<Job>,
+    /// Of all clusters; `None` where the scope is one namespace, whose Role cannot give the right to
+    /// read them.
+    classes: Option<Store<StorageClass>>,
     /// Not waited for: an operator that is confined to namespaces may not read nodes.
     pub(crate) nodes: Store<Node>,
 }
@@ -53,6 +58,7 @@ impl Caches {
         let (services, services_changed) = watch(client, namespace);
         let (budgets, budgets_changed) = watch(client, namespace);
         let (jobs, jobs_changed) = watch(client, namespace);
+        let (classes, classes_changed) = watch_classes(client, namespace);
         let (nodes, nodes_changed) = watch_nodes(client);
         let triggers = stream::select_all([
             nodes_changed,
@@ -62,8 +68,19 @@ impl Caches {
             services_changed,
             budgets_changed,
             jobs_changed,
+            classes_changed,
         ]);
-        (Caches { sets, pods, claims, services, budgets, jobs, nodes }, triggers.boxed())
+        (Caches { sets, pods, claims, services, budgets, jobs, classes, nodes }, triggers.boxed())
+    }
+
+    /// What is known of StorageClasses.
+    pub(crate) fn storage_classes(&self) -> StorageClasses {
+        let Some(classes) = &self.classes else { return StorageClasses::Unreadable };
+        let known = classes
+            .state()
+            .into_iter()
+            .map(|class| (class.name_any(), class.allow_volume_expansion.unwrap_or_default()));
+        StorageClasses::Known(known.collect())
     }
 
     /// The kinds whose first list has not arrived. Whoever needs them looks again later: a store
@@ -78,6 +95,7 @@ impl Caches {
             ("services", filled(&self.services)),
             ("poddisruptionbudgets", filled(&self.budgets)),
             ("jobs", filled(&self.jobs)),
+            ("storageclasses", self.classes.as_ref().is_none_or(filled)),
         ]
         .into_iter()
         .filter_map(|(kind, filled)| (!filled).then_some(kind))
@@ -131,6 +149,31 @@ where
             }
         });
     (store, changed.boxed())
+}
+
+/// The cache of StorageClasses. A class that changes triggers nothing: every cluster is looked at
+/// again within seconds anyway.
+fn watch_classes(
+    client: &Client,
+    namespace: Option<&str>,
+) -> (Option<Store<StorageClass>>, Triggers) {
+    if namespace.is_some() {
+        return (None, stream::empty().boxed());
+    }
+    let (store, writer) = reflector::store();
+    let config = watcher::Config::default();
+    let changed = watcher(Api::<StorageClass>::all(client.clone()), config)
+        .modify(|class| class.managed_fields_mut().clear())
+        .default_backoff()
+        .reflect(writer)
+        .filter_map(|item| async move {
+            if let Err(error) = item {
+                let error = words::of_watch(&error);
+                tracing::warn!(kind = "StorageClass", error, "a watch failed and begins again");
+            }
+            None
+        });
+    (Some(store), changed.boxed())
 }
 
 /// The nodes, of which only what says whether they are there is kept. A change of one triggers nobody:

@@ -22,6 +22,7 @@ use crate::node::Node;
 use crate::packages;
 use crate::processes::{self, Process};
 use crate::progress::Progress;
+use crate::storage_driver;
 use crate::wait;
 
 /// Taken by whoever changes the bed; two `up`s must not build into each other.
@@ -206,6 +207,9 @@ impl Cluster {
         node.restore_network()?;
         node.start(progress)?;
         node.start_kubelet()?;
+        if storage_driver::is_used() {
+            self.start_storage_driver()?;
+        }
         self.wait_for_nodes(progress)
     }
 

@@ -102,8 +102,39 @@ pub const WRITERS: Component = Component {
     variables: &[],
 };
 
+/// Kubernetes' own provisioner for CSI drivers: sees claims, has volumes made.
+pub const CSI_PROVISIONER: Component = Component {
+    name: "csi-provisioner",
+    version: "6.4.0",
+    programs: &[Program {
+        file: "csi-provisioner",
+        package: "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner",
+    }],
+    variables: &["main.version=v6.4.0"],
+};
+
+/// Kubernetes' own resizer for CSI drivers: sees claims that ask for more, has volumes grown.
+pub const CSI_RESIZER: Component = Component {
+    name: "csi-resizer",
+    version: "2.3.0",
+    programs: &[Program {
+        file: "csi-resizer",
+        package: "github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer",
+    }],
+    variables: &["main.version=v2.3.0"],
+};
+
+/// The driver that both of them ask, a small program of ours; the version is that of the CSI specification.
+pub const CSI_DRIVER: Component = Component {
+    name: "csi-driver",
+    version: "1.13.0",
+    programs: &[Program { file: "csi-driver", package: "." }],
+    variables: &[],
+};
+
 /// Every component, in the order in which a fresh host should build them: small ones that others wait for come first.
-pub const ALL: [Component; 6] = [ETCD, WRITERS, KUBERNETES, COREDNS, BENCHMARK, HELM];
+pub const ALL: [Component; 9] =
+    [ETCD, WRITERS, KUBERNETES, COREDNS, BENCHMARK, HELM, CSI_DRIVER, CSI_RESIZER, CSI_PROVISIONER];
 
 /// The directory of all caches: `$QUORATE_CACHE`, or `~/.cache/quorate`.
 #[must_use]

@@ -12,6 +12,7 @@ use crate::layout::{
     self, CONTROL_PLANE, CONTROL_PLANE_ADDRESS, POD_CIDR, SERVICE_CIDR, node_name, state,
 };
 use crate::processes::Daemon;
+use crate::storage_driver;
 
 /// Who asked what, for every request but the kubelets' own heartbeats. Requests that only read are kept as well: a test
 /// may count them.
@@ -103,6 +104,8 @@ pub(crate) fn configure() -> Result<Authority> {
         ("scheduler", "system:kube-scheduler", None),
         ("kube-proxy", "system:kube-proxy", None),
         ("dns", "quorate-testbed-dns", None),
+        (storage_driver::PROVISIONER, storage_driver::PROVISIONER, None),
+        (storage_driver::RESIZER, storage_driver::RESIZER, None),
     ];
     for (file, user, group) in clients {
         authority.sign_client(file, user, group)?;

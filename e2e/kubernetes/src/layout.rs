@@ -86,6 +86,12 @@ pub fn volumes() -> PathBuf {
     state("volumes")
 }
 
+/// The volumes of the storage driver, one directory each, on whose `data` the volume is mounted.
+#[must_use]
+pub fn storage_driver_volumes() -> PathBuf {
+    state("csi-volumes")
+}
+
 /// The log of a process: `place` is a namespace's name, `program` what runs there.
 #[must_use]
 pub fn log(place: &str, program: &str) -> PathBuf {

@@ -11,6 +11,7 @@
 //! ```text
 //!   Cluster::up ─► packages ─► components ─► network, cgroups ─► certificates ─► control_plane ─► node × 3
 //!   Node        ─► kill, lose, cut_network, start: the faults that tests play
+//!   Cluster::start_storage_driver ─► a CSI driver with the real provisioner and resizer, when a test asks for it
 //!   down        ─► processes, mounts, groups, namespaces, files; then `leftovers` must be empty
 //! ```
 //!
@@ -38,14 +39,16 @@
 //!
 //! * All nodes share a disk and a kernel. Volumes are directories of the host (the in-tree host-path provisioner), so a
 //!   volume can be reached from every node; give a PersistentVolume a node affinity to play one that cannot.
-//! * That provisioner neither expands volumes nor knows `fsGroup`; a loop opens each new volume to every user.
+//! * That provisioner neither expands volumes nor knows `fsGroup`; a loop opens each new volume to every user. Volumes of
+//!   the class [`storage_driver::EXPANDABLE`] do both; they are in memory (`go/csi-driver/main.go` says why).
 //! * etcd behind the API server does not sync. Lost nodes are noticed after 25 s instead of 50, and pods leave them 30 s
 //!   later instead of 5 minutes.
+//! * A kubelet looks at each pod every 10 s instead of every minute: only then does it see that a file system is to grow.
 //! * kube-proxy masquerades every connection to a Service, so a server sees a node's address instead of its client's.
 //!
 //! # Left out
 //!
-//! IPv6, network policies, load balancers, a metrics server, volume expansion. They come when a test needs them. An
+//! IPv6, network policies, load balancers, a metrics server. They come when a test needs them. An
 //! existing cluster (kind, k3d, a real one) is used by giving its kubeconfig to the tests and not by this crate.
 
 mod certificates;
@@ -65,6 +68,7 @@ mod processes;
 pub mod progress;
 mod severed;
 pub mod smoke;
+pub mod storage_driver;
 pub mod wait;
 
 pub use cluster::{Cluster, Options, Status, down, leftovers, status};

@@ -19,6 +19,9 @@ pub(crate) const NODES_READY: Duration = Duration::from_secs(180);
 /// A containerd answers its socket within a second or two of its start.
 pub(crate) const CONTAINERD_READY: Duration = Duration::from_secs(60);
 
+/// From the start of a node's storage driver until its kubelet has made it known: about 2 s on 2 free cores.
+pub(crate) const DRIVER_KNOWN: Duration = Duration::from_secs(60);
+
 /// A killed process is gone at once, unless it sleeps uninterruptibly on a frozen disk; then nothing but a thaw helps,
 /// and the error says which process it is.
 pub(crate) const PROCESSES_GONE: Duration = Duration::from_secs(30);

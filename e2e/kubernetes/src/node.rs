@@ -316,6 +316,7 @@ authentication:
   x509: {{clientCAFile: {ca}}}
 authorization: {{mode: Webhook}}
 nodeLeaseDurationSeconds: 20
+syncFrequency: 10s
 evictionHard: {{memory.available: 50Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1%}}
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99

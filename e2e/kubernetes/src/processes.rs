@@ -91,7 +91,7 @@ pub(crate) fn in_namespace(namespace: &str) -> Vec<Process> {
 /// Every process whose command line names the bed's state directory and whose program is one that the bed starts: what
 /// is left when namespaces and control groups were removed by other hands.
 pub(crate) fn by_command_line() -> Vec<Process> {
-    const OURS: [&str; 9] = [
+    const OURS: [&str; 12] = [
         "etcd",
         "kube-apiserver",
         "kube-controller-manager",
@@ -101,6 +101,9 @@ pub(crate) fn by_command_line() -> Vec<Process> {
         "coredns",
         "containerd",
         "containerd-shim-runc-v2",
+        "csi-driver",
+        "csi-provisioner",
+        "csi-resizer",
     ];
     let is_ours = |process: &Process| {
         OURS.contains(&process.program.as_str()) && process.command_line.contains(layout::STATE)

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use quorate_kubernetes::images::{Image, build_base};
-use quorate_kubernetes::{Cluster, Node, Options, Part, Progress, components, smoke, wait};
+use quorate_kubernetes::{Cluster, Node, Options, Part, Progress, components, layout, smoke, wait};
 
 /// One test at a time: they share the bed.
 static BED: Mutex<()> = Mutex::new(());
@@ -31,6 +31,31 @@ spec:
       terminationGracePeriodSeconds: 0
       containers:
       - {name: sleep, image: 'quorate.local/busybox:1', command: [sleep, '86400']}
+";
+
+/// A pod of an ordinary user on a volume that can grow.
+const ON_A_VOLUME: &str = "\
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: grows, namespace: default}
+spec:
+  accessModes: [ReadWriteOnce]
+  storageClassName: quorate-expandable
+  resources: {requests: {storage: 16Mi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: on-a-volume, namespace: default}
+spec:
+  terminationGracePeriodSeconds: 0
+  securityContext: {runAsUser: 65532, runAsGroup: 65532, fsGroup: 65532}
+  containers:
+  - name: sleep
+    image: quorate.local/busybox:1
+    command: [sleep, '86400']
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes:
+  - {name: data, persistentVolumeClaim: {claimName: grows}}
 ";
 
 fn ready(cluster: &Cluster, node: &Node) -> bool {
@@ -116,6 +141,46 @@ fn a_cut_cable_cuts_and_heals() {
     node.restore_network().unwrap();
     until("the cable to work again", || reachable(&node));
     cluster.wait_for_nodes(&Progress::start()).unwrap();
+}
+
+#[test]
+fn a_volume_grows_while_a_pod_writes_to_it() {
+    let _alone = BED.lock().unwrap_or_else(PoisonError::into_inner);
+    let cluster = Cluster::up(&Options::default()).unwrap();
+    cluster.start_storage_driver().unwrap();
+    cluster.apply(ON_A_VOLUME).unwrap();
+    let wait = ["wait", "--for=condition=Ready", "pod/on-a-volume", "--timeout=90s"];
+    cluster.kubectl_output(&wait).unwrap();
+    let inside = |words: &[&str]| {
+        let line = [&["exec", "on-a-volume", "--", "/bin/busybox"], words].concat();
+        cluster.kubectl_output(&line)
+    };
+    let kibibytes = || {
+        let table = inside(&["df", "-k", "/data"]).unwrap();
+        let size = table.lines().last().and_then(|line| line.split_whitespace().nth(1));
+        size.map(str::to_owned).unwrap_or_default()
+    };
+    let write = || inside(&["dd", "if=/dev/zero", "of=/data/file", "bs=1M", "count=20"]);
+    assert_eq!(kibibytes(), "16384");
+    let full = write();
+    assert!(full.is_err(), "20 MiB do not fit: {full:?}");
+    let larger = "{\"spec\":{\"resources\":{\"requests\":{\"storage\":\"32Mi\"}}}}";
+    cluster.kubectl_output(&["patch", "pvc", "grows", "-p", larger]).unwrap();
+    until("the pod to see more space", || kibibytes() == "32768");
+    write().unwrap();
+    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
+    let restarts = cluster.kubectl_output(&["get", "pod", "on-a-volume", "-o", restarts]).unwrap();
+    assert_eq!(restarts, "0");
+
+    let path = "jsonpath={.spec.volumeName}";
+    let volume = cluster.kubectl_output(&["get", "pvc", "grows", "-o", path]).unwrap();
+    let directory = layout::storage_driver_volumes().join(&volume);
+    assert!(directory.is_dir(), "{}", directory.display());
+    cluster.kubectl_output(&["delete", "pod/on-a-volume", "pvc/grows", "--timeout=60s"]).unwrap();
+    until("the volume to be deleted", || {
+        let listed = cluster.kubectl_output(&["get", "pv", &volume, "--ignore-not-found"]);
+        listed.is_ok_and(|listed| listed.is_empty()) && !directory.exists()
+    });
 }
 
 #[test]

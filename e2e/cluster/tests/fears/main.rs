@@ -26,3 +26,4 @@ mod seed_wiped;
 mod settings_changed;
 mod twelve_members;
 mod upgrade;
+mod volumes;

@@ -64,7 +64,7 @@ async fn from_the_members_it_waits_and_says_so() {
     unseen.extend(service.split(':').next().map(str::to_owned));
 
     let cut = sever(&turn, &operator(&turn).await, &unseen).unwrap();
-    let message = store.told("QuorumHealthy", "Unknown", "MembersUnreachable").await.unwrap();
+    let message = store.told("QuorumHealthy", "Unknown", "MembersUnseen").await.unwrap();
     println!("it says: {message}");
     // To grow and to shrink are the same to somebody who cannot see: neither is begun.
     store.scale(5).await.unwrap();

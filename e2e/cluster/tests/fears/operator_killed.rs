@@ -30,7 +30,7 @@ async fn restarts(turn: &Turn) -> i32 {
 }
 
 /// kill -9 of the operator's process, and its restart counted.
-async fn kill_operator(turn: &Turn) {
+pub(crate) async fn kill_operator(turn: &Turn) {
     let before = restarts(turn).await;
     let all = turn.bed.nodes().iter().flat_map(|node| node.processes(Part::Pods).unwrap());
     let operator: Vec<_> =

@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -100,6 +101,14 @@ pub enum Action {
         claim: Exactly,
         /// Annotations to set; others stay.
         annotations: BTreeMap<String, String>,
+    },
+    /// Let a claim ask for more (merge patch of `spec.resources.requests.storage`). Kubernetes refuses
+    /// it where the volume cannot grow; that answer is an observation ([`crate::GrowthRefusal`]).
+    GrowClaim {
+        /// The claim.
+        claim: Exactly,
+        /// The size to ask for.
+        size: Quantity,
     },
     /// Delete a claim that no current member uses.
     DeleteClaim(Exactly),
@@ -218,6 +227,7 @@ impl Action {
             | Self::RemoveFinalizer { .. }
             | Self::CreateClaim(_)
             | Self::AnnotateClaim { .. }
+            | Self::GrowClaim { .. }
             | Self::DeleteClaim(_)
             | Self::CreateJob(_)
             | Self::DeleteJob(_)
@@ -250,8 +260,10 @@ impl Action {
             | Self::CreateClaim(_)
             | Self::CreateJob(_)
             | Self::RemoveFinalizer { .. } => true,
+            // A claim that has changed since is left alone by the precondition, and the spec is read live.
             Self::AddFinalizer { .. }
             | Self::AnnotateClaim { .. }
+            | Self::GrowClaim { .. }
             | Self::DeleteJob(_)
             | Self::LabelPod { .. }
             | Self::DeleteBudget(_) => false,
@@ -271,6 +283,7 @@ impl fmt::Display for Action {
                 write!(f, "annotate claim {}", claim.name)?;
                 annotations.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
             }
+            Self::GrowClaim { claim, size } => write!(f, "grow claim {} to {}", claim.name, size.0),
             Self::DeleteClaim(claim) => write!(f, "delete claim {}", claim.name),
             Self::CreateJob(job) => {
                 write!(f, "create job {}", job.metadata.name.as_deref().unwrap_or_default())

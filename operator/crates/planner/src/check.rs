@@ -11,8 +11,10 @@ use crate::naming::parse_hex;
 use crate::objects::pod::settings_digest;
 use crate::observed::{MemberView, Membership, Nodes, Observed, StoreMember};
 use crate::plan::Plan;
+use crate::quantity;
 use crate::world::{has_ended, is_ready, quorum};
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::serde_json;
 use quorate_crds::{
     MemberRole, MemberStatus, OperationKind, RetentionPolicy, StoreClusterStatus, names,
@@ -280,6 +282,7 @@ impl Case<'_> {
             Action::CreateClaim(claim) => {
                 self.may_create_claim(claim.metadata.name.as_deref().unwrap_or_default())
             }
+            Action::GrowClaim { claim, size } => self.may_grow_claim(claim, size),
             Action::DeleteClaim(claim) => self.may_delete_claim(claim),
             Action::DeleteStatefulSet(set) => self.may_delete_set(set),
             Action::RestartPod { pod, ordinal, .. } => self.may_restart(pod, *ordinal),
@@ -476,6 +479,27 @@ impl Case<'_> {
                 "INV-O5",
                 format!("claim {name} is not that of a member that never started"),
             );
+        }
+        Ok(())
+    }
+
+    fn may_grow_claim(&self, claim: &Exactly, size: &Quantity) -> Result<(), Violation> {
+        let mut claims = self.observed.claims.iter();
+        let found = claims.find(|found| found.metadata.uid.as_ref() == Some(&claim.uid));
+        let asked = found.and_then(|found| {
+            found.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage")
+        });
+        let value = |size: Option<&Quantity>| size.and_then(|size| quantity::parse(&size.0));
+        if value(asked).is_none() || value(asked) >= value(Some(size)) {
+            return refuse("INV-O3", format!("claim {} would not grow", claim.name));
+        }
+        let of_member = self
+            .memory()
+            .members
+            .iter()
+            .any(|member| member.claim == claim.name && member.role != MemberRole::Removed);
+        if !of_member || *size != self.desired.storage_size {
+            return refuse("INV-O4", format!("nobody asked claim {} to grow so far", claim.name));
         }
         Ok(())
     }

@@ -6,9 +6,9 @@
 
 use crate::alarms;
 use crate::draft::Draft;
+use crate::growth;
 use crate::memory::member_id;
 use crate::objects::pod::settings_digest;
-use crate::quantity;
 use crate::reason::Reason;
 use crate::trouble;
 use crate::vocabulary::knows;
@@ -31,7 +31,8 @@ pub enum ConditionType {
     QuorumHealthy,
     /// Members run settings that are not the wanted ones.
     RestartPending,
-    /// Members have smaller volumes than wanted.
+    /// Members have smaller volumes than wanted, or volumes that are not as large yet as they were asked
+    /// to be.
     ResizePending,
     /// Claims of an earlier cluster of this name exist.
     EarlierVolumesFound,
@@ -59,22 +60,35 @@ impl ConditionType {
     }
 }
 
+/// The reason while the operator is cut off from members that serve.
+const MEMBERS_UNSEEN: &str = "MembersUnseen";
+
 /// What is found about one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) type_: ConditionType,
-    pub(crate) holds: bool,
+    /// `None` while nobody can tell.
+    pub(crate) holds: Option<bool>,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
 }
 
 fn finding(
     type_: ConditionType,
-    holds: bool,
+    holds: impl Into<Option<bool>>,
     reason: &'static str,
     message: impl Into<String>,
 ) -> Finding {
-    Finding { type_, holds, reason, message: message.into() }
+    Finding { type_, holds: holds.into(), reason, message: message.into() }
+}
+
+/// The word of the API for whether a condition holds.
+pub(crate) fn status_word(holds: Option<bool>) -> &'static str {
+    match holds {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    }
 }
 
 /// What the conditions are derived from.
@@ -85,6 +99,8 @@ struct Facts {
     /// Remembered voters.
     voters: usize,
     reachable: usize,
+    /// Voters that their kubelets call ready.
+    ready: usize,
     following: usize,
     leader: Option<u64>,
     /// No voter has been ready since it was started on purpose, or too few to expect a quorum.
@@ -106,6 +122,7 @@ impl Facts {
             deleting: world.observed.cluster.deleting,
             voters: draft.memory.voters().count() + foreign,
             reachable: ids().filter(|id| world.observed.answer(*id).is_some()).count(),
+            ready: draft.memory.voters().filter(|member| member.ready).count(),
             following: ids().filter(|id| world.follows(*id).is_some()).count(),
             leader: world.leader(),
             // One of two that was restarted takes the quorum with it: that was expected.
@@ -131,6 +148,19 @@ impl Facts {
     /// Whether too few voters answer although they should.
     fn misses_quorum(&self) -> bool {
         !self.has_quorum() && !self.starting && self.not_to_be_expected().is_none()
+    }
+
+    /// What is said when it is the operator that is cut off, and not the store: a quorum of voters does
+    /// not answer it, but is ready, which nobody is without a leader (`docs/contract.md`).
+    fn unseen(&self) -> Option<String> {
+        (self.misses_quorum() && self.ready >= quorum(self.voters)).then(|| {
+            format!(
+                "the operator reaches {} of {} voters, while their kubelets call {} of them ready: \
+                    nothing is changed until it reaches them; look at the network between the \
+                    operator and the members",
+                self.reachable, self.voters, self.ready
+            )
+        })
     }
 
     fn has_quorum(&self) -> bool {
@@ -173,6 +203,8 @@ fn available(draft: &Draft<'_>, facts: &Facts) -> Finding {
         no("Starting", "the members are starting")
     } else if facts.has_quorum() {
         no("NoLeader", "a quorum of voters can be reached, but nobody leads it")
+    } else if let Some(message) = facts.unseen() {
+        finding(ConditionType::Available, None, MEMBERS_UNSEEN, message)
     } else {
         no(
             "QuorumLost",
@@ -188,6 +220,8 @@ fn quorum_healthy(draft: &Draft<'_>, facts: &Facts) -> Finding {
         finding(type_, true, "QuorumReachable", "a quorum of voters answers")
     } else if let Some((reason, message)) = facts.not_to_be_expected() {
         finding(type_, false, reason, message)
+    } else if let Some(message) = facts.unseen() {
+        finding(type_, None, MEMBERS_UNSEEN, message)
     } else {
         let (reason, message) = trouble::lost_quorum(draft);
         finding(type_, false, reason.as_str(), message)
@@ -268,7 +302,9 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
     if let Some(waiting) = TROUBLES.iter().find_map(told) {
         return yes(waiting.reason.as_str(), waiting.message.clone());
     }
-    let world = draft.world;
+    if let Some(message) = facts.unseen() {
+        return yes(MEMBERS_UNSEEN, message);
+    }
     if facts.misses_quorum() {
         let (reason, message) = trouble::lost_quorum(draft);
         return yes(reason.as_str(), message);
@@ -292,14 +328,12 @@ fn degraded(draft: &Draft<'_>, facts: &Facts) -> Finding {
                 .to_owned();
         return yes(Reason::JoinerStuck.as_str(), message);
     }
-    let down = member_names(draft, |member| {
-        let answers = member_id(member).is_some_and(|id| world.observed.answer(id).is_some());
-        member.role == MemberRole::Voter && member.started && !answers
-    });
-    if down.is_empty() || facts.hibernated || facts.deleting {
-        finding(type_, false, "AsExpected", "nothing is wrong")
-    } else {
-        yes("MemberDown", format!("{down} cannot be reached; the others go on"))
+    if facts.hibernated || facts.deleting {
+        return finding(type_, false, "AsExpected", "nothing is wrong");
+    }
+    match trouble::absent_members(draft) {
+        Some((reason, message)) => yes(reason.as_str(), message),
+        None => finding(type_, false, "AsExpected", "nothing is wrong"),
     }
 }
 
@@ -334,25 +368,10 @@ fn restart_pending(draft: &Draft<'_>) -> Finding {
 }
 
 fn resize_pending(draft: &Draft<'_>) -> Finding {
-    let wanted = quantity::parse(&draft.world.desired.storage_size.0);
-    let small = member_names(draft, |member| {
-        let claim = draft.world.claim(&member.claim).and_then(|claim| claim.spec.as_ref());
-        let asked = claim
-            .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage"))
-            .and_then(|size| quantity::parse(&size.0));
-        asked.is_some_and(|asked| Some(asked) < wanted)
-    });
-    if small.is_empty() {
-        finding(ConditionType::ResizePending, false, "UpToDate", "every volume has the wanted size")
-    } else {
-        finding(
-            ConditionType::ResizePending,
-            true,
-            "VolumesSmaller",
-            format!(
-                "the volumes of {small} are smaller than storage.size, which holds for new members"
-            ),
-        )
+    let type_ = ConditionType::ResizePending;
+    match growth::told(&draft.world, &draft.memory) {
+        Some((reason, message)) => finding(type_, true, reason, message),
+        None => finding(type_, false, "UpToDate", "every volume has the wanted size"),
     }
 }
 
@@ -444,7 +463,7 @@ pub(crate) fn conditions(
     let mut conditions: Vec<Condition> = findings
         .iter()
         .map(|finding| {
-            let status = if finding.holds { "True" } else { "False" };
+            let status = status_word(finding.holds);
             let before =
                 old.iter().find(|c| c.type_ == finding.type_.as_str() && c.status == status);
             Condition {

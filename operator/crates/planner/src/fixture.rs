@@ -5,15 +5,16 @@ use crate::action::{Action, Exactly, Expect, Object};
 use crate::desired::{Defaults, Desired};
 use crate::observed::{
     ClusterFacts, LastWords, MemberAnswer, MemberView, Membership, NodeView, Nodes, Observed,
-    StoreMember,
+    StorageClasses, StoreMember,
 };
 use crate::plan::{Plan, plan};
 use k8s_openapi::api::apps::v1::StatefulSetStatus;
 use k8s_openapi::api::batch::v1::JobStatus;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
-    PodCondition, PodSpec, PodStatus,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    PersistentVolumeClaim, Pod, PodCondition, PodSpec, PodStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use quorate_crds::{Storage, StoreCluster, StoreClusterSpec, StoreClusterStatus};
@@ -24,6 +25,8 @@ use std::fmt::Write as _;
 pub(crate) const UID: &str = "c0ffee00-0000-4000-8000-000000000001";
 /// Id of the store cluster of the tests.
 pub(crate) const CLUSTER_ID: u64 = 0xc1;
+/// The StorageClass that the API server gives to claims that name none.
+pub(crate) const CLASS: &str = "standard";
 
 pub(crate) fn defaults() -> Defaults {
     Defaults { image_repository: "quorate".to_owned() }
@@ -67,6 +70,8 @@ pub(crate) fn fresh() -> Observed {
         services: Vec::new(),
         budgets: Vec::new(),
         jobs: Vec::new(),
+        storage_classes: StorageClasses::Known(BTreeMap::from([(CLASS.to_owned(), true)])),
+        refused_growths: BTreeMap::new(),
         nodes: Nodes::Seen(BTreeMap::new()),
         membership: Membership::NotAsked,
         members: BTreeMap::new(),
@@ -82,6 +87,8 @@ pub(crate) struct Stage {
     pub(crate) bad_images: BTreeSet<String>,
     /// Whether the controller of the sets looks at none of them.
     pub(crate) controller_sleeps: bool,
+    /// Whether the storage gives nothing to claims that ask for more.
+    pub(crate) storage_sleeps: bool,
     uids: u64,
 }
 
@@ -92,6 +99,7 @@ impl Stage {
             observed: fresh(),
             bad_images: BTreeSet::new(),
             controller_sleeps: false,
+            storage_sleeps: false,
             uids: 0,
         }
     }
@@ -262,20 +270,27 @@ impl Stage {
         }
     }
 
+    fn claim(&mut self, exactly: &Exactly) -> &mut PersistentVolumeClaim {
+        let mut claims = self.observed.claims.iter_mut();
+        claims.find(|claim| is(&claim.metadata, exactly)).expect("there")
+    }
+
     fn act(&mut self, action: &Action) {
         match action {
             Action::AddFinalizer { .. } => self.observed.cluster.has_finalizer = true,
             Action::RemoveFinalizer { .. } => self.observed.cluster.has_finalizer = false,
             Action::CreateClaim(claim) => {
                 let mut claim = claim.as_ref().clone();
+                let spec = claim.spec.as_mut().expect("built with a spec");
+                spec.storage_class_name.get_or_insert(CLASS.to_owned());
                 self.identify(&mut claim.metadata);
                 self.observed.claims.push(claim);
             }
             Action::AnnotateClaim { claim, annotations } => {
-                let claims = &mut self.observed.claims;
-                let found = claims.iter_mut().find(|c| is(&c.metadata, claim)).expect("there");
+                let found = self.claim(claim);
                 found.metadata.annotations.get_or_insert_default().extend(annotations.clone());
             }
+            Action::GrowClaim { claim, size } => *asked(self.claim(claim)) = size.clone(),
             Action::DeleteClaim(claim) => self.observed.claims.retain(|c| !is(&c.metadata, claim)),
             Action::CreateJob(job) => {
                 let mut job = job.as_ref().clone();
@@ -366,6 +381,7 @@ impl Stage {
                 ..StatefulSetStatus::default()
             });
         }
+        self.provide();
         let mut running = Vec::new();
         for set in self.observed.stateful_sets.clone() {
             let spec = set.spec.clone().expect("built");
@@ -402,6 +418,22 @@ impl Stage {
             }
         }
         self.start(&running);
+    }
+
+    /// The storage binds claims, and gives what they ask for; a volume that is lost stays lost.
+    fn provide(&mut self) {
+        for claim in &mut self.observed.claims {
+            let size = asked(claim).clone();
+            let status = claim.status.get_or_insert_default();
+            if status.phase.as_deref() == Some("Lost") {
+                continue;
+            }
+            let bound = status.phase.replace("Bound".to_owned()).is_some();
+            if !bound || !self.storage_sleeps {
+                status.capacity = Some(BTreeMap::from([("storage".to_owned(), size)]));
+                status.conditions = None;
+            }
+        }
     }
 
     fn start(&mut self, running: &[String]) {
@@ -536,6 +568,13 @@ pub(crate) fn ready() -> PodStatus {
         ..PodCondition::default()
     };
     PodStatus { conditions: Some(vec![condition]), ..PodStatus::default() }
+}
+
+/// What a claim asks for.
+pub(crate) fn asked(claim: &mut PersistentVolumeClaim) -> &mut Quantity {
+    let resources = claim.spec.as_mut().and_then(|spec| spec.resources.as_mut());
+    let requests = resources.and_then(|resources| resources.requests.as_mut());
+    requests.and_then(|requests| requests.get_mut("storage")).expect("claims of ours ask for space")
 }
 
 pub(crate) fn controller(uid: &str) -> OwnerReference {

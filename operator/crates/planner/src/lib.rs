@@ -13,8 +13,8 @@
 //!
 //! `plan.rs` holds the order: deleted? paused? finalizer? earlier volumes? formed? then the roster,
 //! the versions, pods that have ended, one membership step (to heal, to shrink, to grow), one restart,
-//! the declarative children. What proves that a member is lost is in `loss.rs`, and in `check.rs`
-//! once more. Each concern is one file under `steps/`; each
+//! one volume that grows, the declarative children. What proves that a member is lost is in `loss.rs`,
+//! and in `check.rs` once more; how far volumes are is in `growth.rs`. Each concern is one file under `steps/`; each
 //! child one pure builder under `objects/`. A step reads the world through `world.rs`, changes the
 //! next memory, and puts objects, actions, reasons and events into a `draft.rs`. `report.rs` and
 //! `conditions.rs` turn the draft into what people see. `check.rs` knows none of that: it reads a
@@ -27,8 +27,8 @@
 //!   teardown are the listed exceptions in this version.
 //! * **INV-O2** At most one disruption, and it is then the only action of its plan; none while
 //!   another voter is unwell.
-//! * **INV-O3** Data of a current member are never deleted. Current means: listed by the store, or
-//!   not known not to be.
+//! * **INV-O3** Data of a current member are never deleted, and its volume is never asked to shrink.
+//!   Current means: listed by the store, or not known not to be.
 //! * **INV-O4** A converged world plans nothing: no object, no action, no status write, no event.
 //! * **INV-O5** An empty directory never forms a cluster: one Job forms, before the cluster id is
 //!   latched, on the seed's claim; serving pods carry join flags and no others.
@@ -61,6 +61,7 @@ pub mod desired;
 pub mod digest;
 pub(crate) mod draft;
 pub mod drift;
+mod growth;
 pub(crate) mod health;
 pub mod limits;
 pub(crate) mod loss;
@@ -90,8 +91,8 @@ pub use conditions::ConditionType;
 pub use desired::{Defaults, Desired, Invalid};
 pub use naming::ClusterName;
 pub use observed::{
-    ClusterFacts, LastWords, MemberAnswer, MemberView, Membership, NodeView, Nodes, Observed,
-    StoreMember,
+    ClusterFacts, GrowthRefusal, LastWords, MemberAnswer, MemberView, Membership, NodeView, Nodes,
+    Observed, StorageClasses, StoreMember,
 };
 pub use plan::{Event, Plan, plan, plan_invalid};
 pub use reason::{Reason, Waiting};

@@ -33,6 +33,11 @@ pub const RESTART_LIMIT: Duration = Duration::from_secs(300);
 /// chooses the victim.
 pub const LONG_UNREACHABLE: Duration = Duration::from_secs(60);
 
+/// How long a claim that the API server did not let grow is left alone: what refused it (a quota, a
+/// class that the operator may not read) is changed by people, and a request every ten minutes is no
+/// load.
+pub const REFUSAL_STANDS: Duration = Duration::from_mins(10);
+
 /// How long a joiner may make no progress before it is given up and another takes its place: pulling
 /// an image and receiving a snapshot of a full store take minutes. Whoever comes after it gets twice
 /// the time, since what hinders one (no node, no volume) mostly hinders the next.

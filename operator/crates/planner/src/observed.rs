@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::StoreClusterStatus;
 use std::collections::BTreeMap;
@@ -35,6 +36,10 @@ pub struct Observed {
     pub budgets: Vec<PodDisruptionBudget>,
     /// Jobs labelled with the cluster's name.
     pub jobs: Vec<Job>,
+    /// Which StorageClasses have volumes that can grow.
+    pub storage_classes: StorageClasses,
+    /// Claims that the API server did not let grow, by their UID: its last answer for each.
+    pub refused_growths: BTreeMap<String, GrowthRefusal>,
     /// The nodes that members run on or ran on last.
     pub nodes: Nodes,
     /// What the store says about its membership.
@@ -42,6 +47,27 @@ pub struct Observed {
     /// What each member says about itself, by member id. A member without an entry counts as
     /// unreachable.
     pub members: BTreeMap<u64, MemberView>,
+}
+
+/// What the operator knows of StorageClasses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageClasses {
+    /// It serves some namespaces and may not read what belongs to all: whether a volume can grow is
+    /// seen by asking for it.
+    Unreadable,
+    /// Whether volumes can grow (`allowVolumeExpansion`), by name of the class.
+    Known(BTreeMap<String, bool>),
+}
+
+/// The API server's answer to a claim that asked for more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrowthRefusal {
+    /// The size that was asked for.
+    pub size: Quantity,
+    /// When.
+    pub at: Timestamp,
+    /// Its words.
+    pub words: String,
 }
 
 /// What is known of the StoreCluster object itself, apart from its spec.

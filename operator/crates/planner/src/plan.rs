@@ -68,7 +68,7 @@ pub struct Event {
 ///
 /// The order is fixed (architecture §5): deleted? paused? finalizer? earlier volumes? formed? then
 /// the roster, the versions, pods that have ended, one membership step (to heal, to remove, to add),
-/// one restart, and the declarative children.
+/// one restart, one volume that grows, and the declarative children.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let world = World { desired, observed };
@@ -124,6 +124,7 @@ fn steps(draft: &mut Draft<'_>) {
             steps::heal::ended_pods(draft);
             steps::scale::step(draft, roster.as_ref());
             steps::restart::step(draft, roster.as_ref());
+            steps::volumes::step(draft);
             steps::children::step(draft, cluster_id);
             steps::mirror::step(draft);
         }
@@ -144,7 +145,12 @@ fn unreadable_memory(problem: &str, observed: &Observed) -> Plan {
 }
 
 fn stand_still(word: &'static str, reason: Reason, message: &str, observed: &Observed) -> Plan {
-    let says = |type_, holds| Finding { type_, holds, reason: word, message: message.to_owned() };
+    let says = |type_, holds| Finding {
+        type_,
+        holds: Some(holds),
+        reason: word,
+        message: message.to_owned(),
+    };
     let findings = [says(ConditionType::Progressing, false), says(ConditionType::Degraded, true)];
     let cluster = &observed.cluster;
     let mut status = observed.status.clone();

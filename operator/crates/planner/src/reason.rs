@@ -78,6 +78,8 @@ pub enum Reason {
     RolloutFailed,
     /// `spec.updateStrategy.paused` is set and members run older settings.
     RolloutPaused,
+    /// Volumes are on their way to the wanted size.
+    VolumesGrowing,
     /// The wanted version must not meet the versions that members run.
     VersionRefused,
     /// The memory in status cannot be read.
@@ -123,6 +125,7 @@ impl Reason {
         Self::DowntimeExpected,
         Self::RolloutFailed,
         Self::RolloutPaused,
+        Self::VolumesGrowing,
         Self::VersionRefused,
         Self::MemoryUnreadable,
     ];
@@ -169,6 +172,7 @@ impl Reason {
             | Self::MemberRestarting
             | Self::NotRecovered
             | Self::DowntimeExpected
+            | Self::VolumesGrowing
             | Self::Deleting => false,
         }
     }
@@ -213,6 +217,7 @@ impl Reason {
             Self::DowntimeExpected => "DowntimeExpected",
             Self::RolloutFailed => "RolloutFailed",
             Self::RolloutPaused => "RolloutPaused",
+            Self::VolumesGrowing => "VolumesGrowing",
             Self::VersionRefused => "VersionRefused",
             Self::MemoryUnreadable => "MemoryUnreadable",
         }

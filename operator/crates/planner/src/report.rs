@@ -2,6 +2,7 @@
 
 use crate::conditions::{ConditionType, Finding, conditions, findings};
 use crate::draft::Draft;
+use crate::growth;
 use crate::health;
 use crate::limits::FOREIGN_TEXT_MAX;
 use crate::memory::member_id;
@@ -41,6 +42,7 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
     let formed = draft.memory.cluster_id.is_some();
     status.endpoint = formed.then(|| world.desired.name.client_service_url());
     status.version = lowest_version(draft);
+    status.volume_size = growth::largest(&world, &draft.memory);
     status.conditions = conditions(
         &observed.status.conditions,
         &findings,
@@ -112,41 +114,44 @@ pub(crate) fn transitions(old: &[Condition], findings: &[Finding]) -> Vec<Event>
         let before = old.iter().find(|condition| condition.type_ == finding.type_.as_str());
         let held = before.is_some_and(|condition| condition.status == "True");
         let same_reason = before.is_some_and(|condition| condition.reason == finding.reason);
-        let turned = held != finding.holds;
+        let holds = finding.holds == Some(true);
+        let turned = held != holds;
         let event = |warning: bool, reason: &'static str| Event {
             warning,
             reason,
             message: finding.message.chars().take(4 * FOREIGN_TEXT_MAX).collect(),
         };
         match finding.type_ {
-            ConditionType::Available if turned && finding.holds => {
+            ConditionType::Available if turned && holds => {
                 events.push(event(false, "Available"));
             }
             ConditionType::Available if turned => {
                 let on_purpose = ["Hibernated", "Deleting", "Starting"].contains(&finding.reason);
                 events.push(event(!on_purpose, finding.reason));
             }
-            ConditionType::Degraded if finding.holds && !(held && same_reason) => {
+            ConditionType::Degraded if holds && !(held && same_reason) => {
                 events.push(event(true, finding.reason));
             }
             ConditionType::Degraded if turned => events.push(event(false, "Recovered")),
-            ConditionType::Progressing if !finding.holds && !same_reason => {
+            ConditionType::Progressing if finding.holds == Some(false) && !same_reason => {
                 events.push(event(finding.reason == "InvalidSpec", finding.reason));
             }
-            ConditionType::RestartPending if turned && !finding.holds => {
+            ConditionType::RestartPending if turned && !holds => {
                 events.push(event(false, "RolloutFinished"));
             }
-            ConditionType::RestartPending | ConditionType::ResizePending
-                if turned && finding.holds =>
-            {
+            ConditionType::RestartPending if turned => {
                 events.push(event(false, finding.type_.as_str()));
             }
-            ConditionType::PlacementWarning if turned && finding.holds => {
+            ConditionType::ResizePending if holds && !(held && same_reason) => {
+                events.push(event(finding.reason != "VolumesGrowing", finding.reason));
+            }
+            ConditionType::ResizePending if turned => {
+                events.push(event(false, "ResizeFinished"));
+            }
+            ConditionType::PlacementWarning if turned && holds => {
                 events.push(event(true, finding.reason));
             }
-            ConditionType::EarlierVolumesFound | ConditionType::SizeWarning
-                if turned && finding.holds =>
-            {
+            ConditionType::EarlierVolumesFound | ConditionType::SizeWarning if turned && holds => {
                 events.push(event(true, finding.type_.as_str()));
             }
             ConditionType::Available

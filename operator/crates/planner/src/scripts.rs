@@ -10,3 +10,4 @@ mod replacing;
 mod rollout;
 mod scaling;
 mod transitions;
+mod volumes;

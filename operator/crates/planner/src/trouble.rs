@@ -161,6 +161,34 @@ pub(crate) fn lost_members(draft: &Draft<'_>) -> Option<Trouble> {
     (!suspect.is_empty()).then(|| (Reason::NodeLost, suspect.join("; ")))
 }
 
+/// Voters without which the others go on: silent, or cut off from their peers. Elections pass before a
+/// kubelet calls anybody unready, so that they are not told.
+pub(crate) fn absent_members(draft: &Draft<'_>) -> Option<Trouble> {
+    let world = draft.world;
+    let names = |which: &dyn Fn(&MemberStatus, u64) -> bool| {
+        let started = draft.memory.voters().filter(|member| member.started);
+        let those = started.filter(|member| member_id(member).is_some_and(|id| which(member, id)));
+        those.map(name).collect::<Vec<_>>().join(", ")
+    };
+    let answers = |id| world.observed.answer(id).is_some();
+    let silent = names(&|_member, id| !answers(id));
+    let apart = names(&|member, id| {
+        let led = world.leader().is_some() && world.follows(id).is_none();
+        answers(id) && led && !member.ready
+    });
+    let mut lines = Vec::new();
+    if !silent.is_empty() {
+        lines.push(format!("{silent} cannot be reached; the others go on"));
+    }
+    if !apart.is_empty() {
+        lines.push(format!(
+            "{apart} answers, but follows no leader: look at the network between it and the other \
+             members"
+        ));
+    }
+    (!lines.is_empty()).then(|| (Reason::MemberDown, lines.join("; ")))
+}
+
 /// Why the state of the nodes does not count although it should: they cannot be read, and a member is
 /// silent.
 pub(crate) fn unreadable_nodes(draft: &Draft<'_>) -> Option<Trouble> {

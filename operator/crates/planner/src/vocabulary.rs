@@ -4,12 +4,12 @@
 use crate::conditions::ConditionType;
 use crate::reason::Reason;
 
-/// Every type and status with its reasons. Progressing is True for any [`Reason`] too.
-pub const VOCABULARY: &[(ConditionType, bool, &[&str])] = &[
-    (ConditionType::Available, true, &["Serving"]),
+/// Every type and status (`None` is Unknown) with its reasons. Progressing is True for any [`Reason`] too.
+pub const VOCABULARY: &[(ConditionType, Option<bool>, &[&str])] = &[
+    (ConditionType::Available, Some(true), &["Serving"]),
     (
         ConditionType::Available,
-        false,
+        Some(false),
         &[
             "Forming",
             "Starting",
@@ -20,10 +20,11 @@ pub const VOCABULARY: &[(ConditionType, bool, &[&str])] = &[
             "CorruptAlarm",
         ],
     ),
-    (ConditionType::Progressing, true, &["Scaling", "MembersStarting", "Hibernating"]),
+    (ConditionType::Available, None, &["MembersUnseen"]),
+    (ConditionType::Progressing, Some(true), &["Scaling", "MembersStarting", "Hibernating"]),
     (
         ConditionType::Progressing,
-        false,
+        Some(false),
         &[
             "Reconciled",
             "Paused",
@@ -35,8 +36,9 @@ pub const VOCABULARY: &[(ConditionType, bool, &[&str])] = &[
     ),
     (
         ConditionType::Degraded,
-        true,
+        Some(true),
         &[
+            "MembersUnseen",
             "AllMembersLost",
             "QuorumLost",
             "CorruptAlarm",
@@ -57,33 +59,38 @@ pub const VOCABULARY: &[(ConditionType, bool, &[&str])] = &[
             "VersionRefused",
         ],
     ),
-    (ConditionType::Degraded, false, &["AsExpected"]),
-    (ConditionType::QuorumHealthy, true, &["QuorumReachable"]),
+    (ConditionType::Degraded, Some(false), &["AsExpected"]),
+    (ConditionType::QuorumHealthy, Some(true), &["QuorumReachable"]),
     (
         ConditionType::QuorumHealthy,
-        false,
+        Some(false),
         &["QuorumLost", "AllMembersLost", "Forming", "Hibernated", "Deleting"],
     ),
-    (ConditionType::RestartPending, true, &["SettingsChanged"]),
-    (ConditionType::RestartPending, false, &["UpToDate"]),
-    (ConditionType::ResizePending, true, &["VolumesSmaller"]),
-    (ConditionType::ResizePending, false, &["UpToDate"]),
-    (ConditionType::EarlierVolumesFound, true, &["EarlierVolumesFound"]),
-    (ConditionType::EarlierVolumesFound, false, &["NoneFound"]),
-    (ConditionType::SizeWarning, true, &["EvenSize"]),
-    (ConditionType::SizeWarning, false, &["OddSize"]),
-    (ConditionType::PlacementWarning, true, &["VotersShareNode"]),
-    (ConditionType::PlacementWarning, false, &["VotersApart"]),
+    (ConditionType::QuorumHealthy, None, &["MembersUnseen"]),
+    (ConditionType::RestartPending, Some(true), &["SettingsChanged"]),
+    (ConditionType::RestartPending, Some(false), &["UpToDate"]),
+    (
+        ConditionType::ResizePending,
+        Some(true),
+        &["VolumesGrowing", "ClassCannotExpand", "GrowthRefused", "GrowthFailed"],
+    ),
+    (ConditionType::ResizePending, Some(false), &["UpToDate"]),
+    (ConditionType::EarlierVolumesFound, Some(true), &["EarlierVolumesFound"]),
+    (ConditionType::EarlierVolumesFound, Some(false), &["NoneFound"]),
+    (ConditionType::SizeWarning, Some(true), &["EvenSize"]),
+    (ConditionType::SizeWarning, Some(false), &["OddSize"]),
+    (ConditionType::PlacementWarning, Some(true), &["VotersShareNode"]),
+    (ConditionType::PlacementWarning, Some(false), &["VotersApart"]),
 ];
 
 /// Whether a condition may say this.
 #[must_use]
-pub(crate) fn knows(type_: ConditionType, holds: bool, reason: &str) -> bool {
+pub(crate) fn knows(type_: ConditionType, holds: Option<bool>, reason: &str) -> bool {
     let listed = VOCABULARY
         .iter()
         .any(|(t, h, reasons)| *t == type_ && *h == holds && reasons.contains(&reason));
     let waits = type_ == ConditionType::Progressing
-        && holds
+        && holds == Some(true)
         && Reason::ALL.iter().any(|known| known.as_str() == reason);
     listed || waits
 }
@@ -91,6 +98,7 @@ pub(crate) fn knows(type_: ConditionType, holds: bool, reason: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conditions::status_word;
     use std::collections::{BTreeMap, BTreeSet};
 
     const GUIDE: &str = include_str!("../../../../docs/user-guide.md");
@@ -125,7 +133,7 @@ mod tests {
         }
         let mut known = BTreeSet::new();
         for (type_, holds, reasons) in VOCABULARY {
-            let status = if *holds { "True" } else { "False" };
+            let status = status_word(*holds);
             for reason in *reasons {
                 known.insert((type_.as_str().to_owned(), status.to_owned(), (*reason).to_owned()));
             }
@@ -168,14 +176,18 @@ mod tests {
 
     #[test]
     fn every_word_of_the_vocabulary_is_said_somewhere() {
-        let code =
-            [include_str!("conditions.rs"), include_str!("plan.rs"), include_str!("reason.rs")];
+        let code = [
+            include_str!("conditions.rs"),
+            include_str!("growth.rs"),
+            include_str!("plan.rs"),
+            include_str!("reason.rs"),
+        ];
         for word in VOCABULARY.iter().flat_map(|(.., reasons)| reasons.iter()) {
             let quoted = format!("\"{word}\"");
             assert!(code.iter().any(|text| text.contains(&quoted)), "nobody says {word}");
         }
-        assert!(!knows(ConditionType::Degraded, true, "Made up"));
-        assert!(knows(ConditionType::Progressing, true, Reason::JoinerStarting.as_str()));
-        assert!(!knows(ConditionType::Progressing, false, Reason::JoinerStarting.as_str()));
+        assert!(!knows(ConditionType::Degraded, Some(true), "Made up"));
+        assert!(knows(ConditionType::Progressing, Some(true), Reason::JoinerStarting.as_str()));
+        assert!(!knows(ConditionType::Progressing, Some(false), Reason::JoinerStarting.as_str()));
     }
 }

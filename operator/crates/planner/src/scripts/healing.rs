@@ -84,18 +84,6 @@ fn a_promotion_is_no_change_of_settings() {
 }
 
 #[test]
-fn a_larger_size_is_reported_and_touches_no_claim() {
-    let mut stage = Stage::at_rest(1);
-    stage.cluster.spec.storage.size = "16Gi".to_owned();
-    let story = stage.rest();
-    assert_eq!(story, "tell ResizePending\n--\n");
-    assert_eq!(stage.condition("ResizePending").1, "VolumesSmaller");
-    stage.cluster.spec.storage.size = "8192Mi".to_owned();
-    stage.rest();
-    assert_eq!(stage.condition("ResizePending").0, "False", "8192Mi is 8Gi");
-}
-
-#[test]
 fn a_member_that_is_down_is_told_once_and_keeps_its_place() {
     let mut stage = Stage::at_rest(3);
     stage.lose(2);
@@ -129,6 +117,71 @@ fn a_lost_quorum_removes_nobody() {
     stage.later(1_000_000);
     assert_eq!(stage.plan().actions, []);
     assert_eq!(stage.condition("QuorumHealthy").1, "QuorumLost");
+}
+
+#[test]
+fn an_operator_that_is_cut_off_says_so_of_itself_and_changes_nothing() {
+    let mut stage = Stage::at_rest(3);
+    let answers = stage.observed.members.clone();
+    let list = stage.observed.membership.clone();
+    for ordinal in [0, 1] {
+        stage.lose_view(ordinal);
+    }
+    let (since, error) = (stage.observed.now, "no answer".to_owned());
+    stage.observed.membership = crate::observed::Membership::Unreachable { since, error };
+    stage.cluster.spec.replicas = 1;
+    let story = stage.rest();
+    assert_eq!(story, "warn MembersUnseen\nwarn MembersUnseen\n--\n");
+    let words = "the operator reaches 1 of 3 voters, while their kubelets call 3 of them ready: nothing \
+                 is changed until it reaches them; look at the network";
+    for (type_, status) in
+        [("Available", "Unknown"), ("QuorumHealthy", "Unknown"), ("Degraded", "True")]
+    {
+        let said = stage.condition(type_);
+        assert_eq!((said.0.as_str(), said.1.as_str()), (status, "MembersUnseen"), "{type_}");
+        assert!(said.2.starts_with(words), "{type_}: {}", said.2);
+    }
+    stage.later(1_000_000);
+    assert_eq!(stage.plan().actions, []);
+    // One of them is not ready either: two that are make a quorum. Without the second there is none.
+    for (ordinal, reason) in [(0, "MembersUnseen"), (1, "QuorumLost")] {
+        stage.lose(ordinal);
+        stage.rest();
+        assert_eq!(stage.condition("QuorumHealthy").1, reason, "{ordinal}");
+        assert_eq!(stage.condition("Degraded").1, reason, "{ordinal}");
+    }
+    assert_eq!(stage.condition("Available").0, "False");
+    stage.cluster.spec.replicas = 3;
+    for ordinal in [0, 1] {
+        stage.pod(ordinal).status = Some(crate::fixture::ready());
+    }
+    (stage.observed.members, stage.observed.membership) = (answers, list);
+    let story = stage.rest();
+    assert!(story.contains("tell Available") && story.contains("tell Recovered"), "{story}");
+}
+
+#[test]
+fn a_voter_that_is_cut_off_from_its_peers_is_told_and_an_election_is_not() {
+    let mut stage = Stage::at_rest(3);
+    stage.answer(2).leader = None;
+    assert_eq!(stage.rest(), "", "it may be electing");
+    assert_eq!(stage.condition("Degraded").1, "AsExpected");
+    stage.pod(2).status = Some(k8s_openapi::api::core::v1::PodStatus::default());
+    let story = stage.rest();
+    assert_eq!(story.matches("warn MemberDown").count(), 1, "{story}");
+    let (_, reason, message) = stage.condition("Degraded");
+    assert_eq!(reason, "MemberDown");
+    let words = "db-2 answers, but follows no leader: look at the network between it and the other \
+                 members";
+    assert_eq!(message, words);
+    assert_eq!(stage.condition("Available").0, "True", "the others go on");
+    // While nobody leads at all it is not the one member that is cut off.
+    for ordinal in [0, 1] {
+        stage.answer(ordinal).leader = None;
+    }
+    stage.rest();
+    assert_eq!(stage.condition("Degraded").1, "AsExpected");
+    assert_eq!(stage.condition("Available").1, "NoLeader");
 }
 
 #[test]

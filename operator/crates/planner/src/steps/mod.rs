@@ -12,3 +12,4 @@ pub(crate) mod scale_down;
 pub(crate) mod scale_up;
 pub(crate) mod skew;
 pub(crate) mod teardown;
+pub(crate) mod volumes;

@@ -2,7 +2,9 @@
 
 use crate::hurts::HURTS;
 use crate::laws;
+use crate::storage;
 use crate::world::{self, BAD_IMAGE, NODES, World};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::{
@@ -11,8 +13,10 @@ use quorate_crds::{
 use std::collections::BTreeMap;
 
 /// Everything that may happen, counted so that a run in which something never happened can be told.
-pub(crate) const KINDS: [&str; 20] = [
+pub(crate) const KINDS: [&str; 22] = [
     "scale",
+    "size changed",
+    "class changed",
     "pod deleted",
     "all pods deleted",
     "set deleted",
@@ -80,6 +84,11 @@ impl World {
                     cluster.spec.replicas = replicas;
                 }
             }),
+            "size changed" => self.edit_size(),
+            "class changed" => {
+                self.expandable = !self.expandable;
+                true
+            }
             "settings changed" => self.edit_spec(|world| {
                 let interval = 50 + i32::try_from(world.random.below(100)).expect("small");
                 if let Some(cluster) = world.cluster.as_mut() {
@@ -129,6 +138,19 @@ impl World {
         }
     }
 
+    /// A larger size, or back to what the volumes have been asked to be: admission lets a size go so far
+    /// back and no further.
+    fn edit_size(&mut self) -> bool {
+        let back = self.status().volume_size.filter(|_size| self.random.once_in(2));
+        let more = 1 + i128::try_from(self.random.below(3)).expect("small");
+        self.edit_spec(|world| {
+            let Some(cluster) = world.cluster.as_mut() else { return };
+            let size = storage::gibi(&cluster.spec.storage.size);
+            let back = back.map(|back| storage::gibi(&back)).filter(|back| *back < size);
+            cluster.spec.storage.size = format!("{}Gi", back.unwrap_or(size + more));
+        })
+    }
+
     /// Another version: of what is there, the next minor one, one back, or one that nothing may
     /// follow.
     fn edit_version(&mut self, refused: bool) -> bool {
@@ -152,9 +174,7 @@ impl World {
     pub(crate) fn highest_version(&self) -> Option<String> {
         let remembered = self.status().members.into_iter().filter_map(|member| member.version);
         let running =
-            self.live.pods.values().filter(|pod| world::is_ready(pod)).filter_map(|pod| {
-                pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_VERSION).cloned()
-            });
+            self.live.pods.values().filter(|pod| world::is_ready(pod)).filter_map(version_of);
         remembered.chain(running).max_by_key(|version| laws::minor(version))
     }
 
@@ -330,4 +350,9 @@ impl World {
                 .or_insert(word.to_owned());
         }
     }
+}
+
+/// The version that a pod was made with.
+pub(crate) fn version_of(pod: &Pod) -> Option<String> {
+    pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_VERSION).cloned()
 }

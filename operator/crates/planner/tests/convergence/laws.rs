@@ -1,8 +1,10 @@
 //! The laws, checked against the truth of the world (not against what the planner saw), by code of
 //! its own.
 
+use crate::storage;
 use crate::store::Disk;
 use crate::world::{NodeState, World, is_ready, node_of, phase};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quorate_crds::{OperationKind, RetentionPolicy, names};
@@ -128,6 +130,7 @@ pub(crate) fn before(world: &World, action: &Action) {
             });
             assert!(!earlier, "INV-O5: a cluster is formed beside an earlier cluster's data");
         }
+        Action::GrowClaim { claim, size } => growing(world, claim, size),
         Action::DeleteClaim(claim) => deleting_claim(world, claim),
         Action::DeleteStatefulSet(set) => {
             let listed = world.store.entries.iter().any(|e| e.name == set.name && !e.learner);
@@ -238,6 +241,27 @@ fn restarting(world: &World, pod: &Exactly, ordinal: i32) {
         let runs = annotations.and_then(|all| all.get(names::ANNOTATION_VERSION));
         let apart = runs.map_or(0, |runs| minor(runs).abs_diff(minor(&desired.version)));
         assert!(apart <= 1, "{} would meet {runs:?} as {}", pod.name, desired.version);
+    }
+}
+
+/// A claim is asked to grow to what is wanted, and only while it is to stay.
+fn growing(world: &World, claim: &Exactly, size: &Quantity) {
+    let Some(found) = world.live.claims.get(&claim.name) else { return };
+    if found.metadata.resource_version.as_ref() != Some(&claim.resource_version) {
+        return;
+    }
+    assert!(found.metadata.deletion_timestamp.is_none(), "{} goes and is to grow", claim.name);
+    assert_eq!(*size, world.desired().storage_size);
+    assert!(!world.deleting, "a cluster that goes grows nothing");
+}
+
+/// INV-O3: whatever happens, no claim ever asks for less than it has asked for.
+pub(crate) fn no_claim_shrinks(world: &mut World) {
+    for claim in world.live.claims.values() {
+        let uid = claim.metadata.uid.clone().expect("set at creation");
+        let now = storage::value(storage::request(claim));
+        let before = world.asked.insert(uid, now);
+        assert!(before <= Some(now), "INV-O3: {:?} asks for less", claim.metadata.name);
     }
 }
 

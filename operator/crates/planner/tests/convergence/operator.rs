@@ -2,14 +2,15 @@
 //! steps.
 
 use crate::laws;
-use crate::world::World;
+use crate::world::{CLASS, World};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use quorate_planner::{Action, Apply, Exactly, Expect, Object, Plan, Reason, check, plan};
 
 /// What the operator must have done in the midst of faults, or the run showed nothing about it.
-pub(crate) const ACTS: [&str; 16] = [
+pub(crate) const ACTS: [&str; 17] = [
+    "grow claim",
     "stop member",
     "delete ended pod",
     "disarm",
@@ -221,6 +222,8 @@ impl World {
                     return false;
                 }
                 let mut claim = claim.as_ref().clone();
+                let spec = claim.spec.as_mut().expect("built with a spec");
+                spec.storage_class_name.get_or_insert(CLASS.to_owned());
                 claim.metadata.uid = Some(self.uid());
                 self.stamp(&mut claim.metadata);
                 self.live.claims.insert(name, claim);
@@ -236,6 +239,7 @@ impl World {
                 }
                 true
             }
+            Action::GrowClaim { claim, size } => self.grow(claim, size),
             Action::DeleteClaim(claim) => {
                 let now = self.now();
                 let found = self.live.claims.get(&claim.name).map(|c| c.metadata.clone());

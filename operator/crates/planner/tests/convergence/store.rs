@@ -50,7 +50,8 @@ pub(crate) struct Store {
     pub(crate) corrupt: BTreeSet<u64>,
     /// Learners that receive nothing.
     pub(crate) stuck: BTreeSet<u64>,
-    /// Ids that ever had a vote.
+    /// Ids that had a vote since the StoreCluster was made. Who was removed in the life of an earlier one
+    /// waits for nobody.
     pub(crate) voted: BTreeSet<u64>,
     /// Joins that the store has received and not yet carried out.
     pub(crate) delayed: Vec<(usize, String)>,

@@ -15,8 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{StoreCluster, StoreClusterStatus};
 use quorate_planner::{
-    ClusterFacts, Defaults, Desired, MemberAnswer, MemberView, Membership, NodeView, Nodes,
-    Observed, StoreMember,
+    ClusterFacts, Defaults, Desired, GrowthRefusal, MemberAnswer, MemberView, Membership, NodeView,
+    Nodes, Observed, StorageClasses, StoreMember,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -48,6 +48,14 @@ pub(crate) struct World {
     /// What caches held some moments ago.
     pub(crate) stale: Vec<Children>,
     pub(crate) store: Store,
+    /// Whether the one StorageClass lets volumes grow.
+    pub(crate) expandable: bool,
+    /// Whether the operator may read it.
+    pub(crate) classes_readable: bool,
+    /// What the API server said to claims that asked for more, by UID of the claim.
+    pub(crate) refused_growths: BTreeMap<String, GrowthRefusal>,
+    /// The most that each claim has ever asked for, by UID.
+    pub(crate) asked: BTreeMap<String, i128>,
     /// By UID of the claim.
     pub(crate) disks: BTreeMap<String, Disk>,
     pub(crate) down_nodes: BTreeSet<usize>,
@@ -72,6 +80,9 @@ pub(crate) struct World {
     pub(crate) traced: bool,
     pub(crate) uids: u64,
 }
+
+/// The StorageClass that the API server gives to claims that name none.
+pub(crate) const CLASS: &str = "standard";
 
 /// How many nodes there are.
 pub(crate) const NODES: usize = 4;
@@ -185,6 +196,12 @@ impl World {
             services: children.services.into_values().collect(),
             budgets: children.budgets.into_values().collect(),
             jobs: children.jobs.into_values().collect(),
+            storage_classes: if self.classes_readable {
+                StorageClasses::Known(BTreeMap::from([(CLASS.to_owned(), self.expandable)]))
+            } else {
+                StorageClasses::Unreadable
+            },
+            refused_growths: self.refused_growths.clone(),
             nodes: self.node_views(),
             membership,
             members,
@@ -315,6 +332,7 @@ impl World {
         self.run_stateful_sets();
         self.run_jobs();
         self.run_pods();
+        self.run_storage();
         self.run_processes();
         self.store.tick(&mut self.random);
         self.probe();
