@@ -408,17 +408,18 @@ impl Store {
         sever(turn, &self.pod(member).await?, &addresses)
     }
 
-    /// The process of a member's server, on this host.
+    /// The process of a member's server, on this host, whatever became of its pod.
     ///
     /// # Errors
-    /// It does not run, or its node is gone.
-    pub async fn server(&self, turn: &Turn, member: &str) -> Result<Process> {
-        let pod = self.pod(member).await?;
-        let node = pod.spec.and_then(|spec| spec.node_name).context("the pod has no node")?;
+    /// It does not run.
+    pub fn server(&self, turn: &Turn, member: &str) -> Result<Process> {
         // Members of other clusters have the same names.
-        let own = format!("http://{member}-0.{NAME}-peers.{}.svc:", self.namespace);
-        let mut servers = turn.bed.node(&node)?.processes(Part::Pods)?;
-        servers.retain(|process| process.command_line.contains(&format!("urls={own}")));
+        let own = format!("urls=http://{member}-0.{NAME}-peers.{}.svc:", self.namespace);
+        let mut servers = Vec::new();
+        for node in turn.bed.nodes() {
+            servers.extend(node.processes(Part::Pods)?);
+        }
+        servers.retain(|process| process.command_line.contains(&own));
         servers.pop().with_context(|| format!("{member} does not run"))
     }
 

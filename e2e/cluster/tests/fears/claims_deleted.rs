@@ -4,10 +4,10 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use quorate_e2e_cluster::fixture::turn;
-use quorate_e2e_cluster::limits::UNTOUCHED;
+use quorate_e2e_cluster::limits::{HEALED, UNTOUCHED};
 use quorate_e2e_cluster::load::Load;
 use quorate_e2e_cluster::store::Store;
-use quorate_e2e_cluster::wait::stays;
+use quorate_e2e_cluster::wait::{stays, until};
 use quorate_e2e_cluster::witness::Witness;
 use serde_json::json;
 
@@ -72,6 +72,16 @@ async fn of_two_and_then_of_all_and_nothing_is_guessed() {
     for member in ["db-1", "db-2"] {
         store.api::<Pod>().delete(&format!("{member}-0"), &now).await.unwrap();
     }
+    until("the servers to be gone with their pods", HEALED, async || {
+        for member in ["db-1", "db-2"] {
+            if let Ok(server) = store.server(&turn, member) {
+                return Err(format!("{} runs", server.command_line));
+            }
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
     let message = store.told("QuorumHealthy", "False", "QuorumLost").await.unwrap();
     store.patch(json!({"spec": {"paused": false}})).await.unwrap();
     for known in ["db-0 answers", "db-1 has lost its volume", "db-2 has lost its volume"] {

@@ -40,7 +40,7 @@ async fn in_the_log_it_costs_the_member_and_in_young_rows_a_restart() {
 
     let log = store.directory("db-2-1").await.unwrap().join("data");
     damage::flip_bit_of_log(&log).unwrap();
-    kill_dead(&store.server(&turn, "db-2").await.unwrap()).unwrap();
+    kill_dead(&store.server(&turn, "db-2").unwrap()).unwrap();
     says_corrupt(&store, "db-2").await;
     store.consists_of(&["db-0", "db-1", "db-3"]).await.unwrap();
 
