@@ -9,8 +9,9 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus,
     PersistentVolumeClaimStatus, PodStatus,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
-use quorate_crds::{AntiAffinity, MemberRole, Recovery, Scheduling};
+use quorate_crds::{AntiAffinity, MemberRole, OperationKind, Recovery, Scheduling};
 
 /// The steps of a story that change the membership or stop somebody.
 fn acts(story: &str) -> Vec<&str> {
@@ -482,6 +483,72 @@ fn of_two_lost_members_one_is_replaced_after_the_other() {
     ];
     // Whose claim goes is seen first; who is out already goes first all the same.
     assert_eq!(acts(&story), expected, "{story}");
+}
+
+/// A stage in which db-1 of five, whose claim goes, is about to be stopped, as another has joined.
+fn about_to_stop() -> Stage {
+    let mut stage = Stage::at_rest(5);
+    stage.observed.claims[1].metadata.deletion_timestamp = Some(long_ago());
+    stage.until("apply PodDisruptionBudget db");
+    stage.until("promote 5 (15)");
+    stage.next();
+    let plan = stage.plan();
+    assert!(matches!(plan.actions[..], [Action::StopMember { ordinal: 1, .. }]), "{plan:?}");
+    let remembered = stage.observed.status.operation.as_ref().map(|it| (it.kind, it.ordinal));
+    assert_eq!(remembered, Some((OperationKind::Leave, 1)));
+    stage
+}
+
+/// The claim of db-3 goes too, and it falls silent.
+fn lose_another(stage: &mut Stage) {
+    stage.lose(3);
+    stage.observed.claims[3].metadata.deletion_timestamp = Some(long_ago());
+}
+
+#[test]
+fn who_is_lost_and_serves_gives_way_to_one_that_is_lost_and_silent_while_nobody_is_stopped() {
+    let mut stage = about_to_stop();
+    lose_another(&mut stage);
+    let story = stage.until("remove voter 3 (13)");
+    assert_eq!(acts(&story), ["remove voter 3 (13)"], "{story}");
+    let story = stage.rest();
+    let expected = [
+        "add learner 6 http://db-6-0.db-peers.prod.svc:2380",
+        "promote 6 (16)",
+        "stop member db-1",
+        "remove voter 1 (11)",
+    ];
+    assert_eq!(acts(&story), expected, "{story}");
+    assert_eq!(stage.observed.status.ready.as_deref(), Some("5/5"));
+}
+
+#[test]
+fn who_was_chosen_in_its_place_stays_so_when_it_answers_again() {
+    let mut stage = about_to_stop();
+    let (pod, answer) = (stage.pod(3).clone(), stage.observed.members[&Stage::id(3)].clone());
+    lose_another(&mut stage);
+    stage.observed.status = stage.plan().status.expect("another leaves");
+    *stage.pod(3) = pod;
+    stage.observed.members.insert(Stage::id(3), answer);
+    let story = stage.until("remove voter");
+    assert_eq!(acts(&story), ["stop member db-3", "remove voter 3 (13)"], "{story}");
+}
+
+#[test]
+fn who_was_stopped_already_goes_first_although_another_is_lost_and_silent() {
+    let mut stage = about_to_stop();
+    let mut draining = stage.pod(1).clone();
+    let answer = stage.observed.members[&Stage::id(1)].clone();
+    assert!(stage.next().contains("stop member db-1"));
+    draining.metadata.deletion_timestamp = Some(Time(stage.observed.now));
+    stage.observed.pods.push(draining);
+    stage.observed.members.insert(Stage::id(1), answer);
+    lose_another(&mut stage);
+    let story = stage.next();
+    assert!(acts(&story).is_empty() && !story.contains("apply StatefulSet db-1"), "{story}");
+    stage.lose_view(1);
+    let story = stage.until("remove voter");
+    assert_eq!(acts(&story), ["remove voter 1 (11)"], "{story}");
 }
 
 #[test]

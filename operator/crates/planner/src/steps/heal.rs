@@ -43,7 +43,9 @@ pub(crate) struct Patient {
     pub(crate) out_first: bool,
 }
 
-/// Who is to be replaced: one at a time, whoever is out already first, and a leader last.
+/// Who is to be replaced: one at a time, whoever is out already first, and a leader last. One that was
+/// chosen stays chosen, unless it serves and was not stopped yet while another is out: beside that
+/// other, which will never be well, it could not be stopped (INV-O2), and both would wait for ever.
 pub(crate) fn patient(draft: &Draft<'_>, roster: &Roster) -> Option<Patient> {
     let world = draft.world;
     let leaving = draft.memory.operation.as_ref().filter(|it| it.kind == OperationKind::Leave);
@@ -51,9 +53,10 @@ pub(crate) fn patient(draft: &Draft<'_>, roster: &Roster) -> Option<Patient> {
     let lost = lost.filter_map(|(ordinal, seat)| {
         let member = draft.memory.members.get(ordinal)?;
         let loss = loss::of(&world, member).filter(|loss| may_count(&world, roster, loss))?;
+        let leaves = leaving.is_some_and(|operation| operation.ordinal == *ordinal);
         let rank = (
-            leaving.is_none_or(|operation| operation.ordinal != *ordinal),
-            seat.reachable,
+            seat.reachable && !(leaves && world.is_told_to_stop(*ordinal)),
+            !leaves,
             loss != Loss::Alarm,
             world.leader() == Some(seat.id),
             *ordinal,
