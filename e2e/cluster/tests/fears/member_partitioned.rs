@@ -43,7 +43,8 @@ async fn the_leader_is_followed_by_another_and_comes_back_as_it_was() {
     })
     .await
     .unwrap();
-    assert!(alone.put("alone", "never").await.is_err(), "nobody decides alone");
+    // Not acknowledged: it may still come about once the others are heard again, or never.
+    assert!(alone.put("alone", "unknown").await.is_err(), "nobody decides alone");
     let message = store.told("Degraded", "True", "MemberDown").await.unwrap();
     assert!(message.contains(&leader), "{message}");
     store.put("kept", "by two").await.unwrap();
@@ -65,7 +66,6 @@ async fn the_leader_is_followed_by_another_and_comes_back_as_it_was() {
     };
     assert_eq!(id(&after), id(&members), "nobody was replaced");
     assert_eq!(store.value("kept").await.unwrap().as_deref(), Some("by two"));
-    assert_eq!(store.value("alone").await.unwrap(), None);
     let seen = witness.stop().await.unwrap();
     seen.one_cluster().unwrap();
     let requests = store.audit.requests().unwrap();
