@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Options of the server, under etcd's names in camel case. What is absent has etcd's default.
 ///
-/// A change reaches the pods at their next restart; until then the condition RestartPending names
-/// the members.
+/// A change restarts the members one at a time (see `updateStrategy`).
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(

@@ -46,7 +46,7 @@
 //!
 //! # Left out
 //!
-//! Lost nodes, replaced members, snapshots: their issues bring their files. A history
+//! Snapshots and certificates: their issues bring their files. A history
 //! checked for linearizability: `quorate-e2e-store` does that on real processes, where faults are
 //! cheaper; here the question is whether the operator loses anything.
 
