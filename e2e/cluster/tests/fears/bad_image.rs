@@ -58,12 +58,18 @@ async fn one_member_is_touched_and_the_edited_spec_heals_it() {
     let anywhere = json!({"spec": {"scheduling": null}});
     breaks_one_and_heals(&store, nowhere, anywhere, "Unschedulable").await;
 
+    // Admission cannot tell that these do not go together.
+    let number = "must be a number of revisions";
+    let options = json!({"autoCompactionMode": "Revision", "autoCompactionRetention": "1h"});
+    let with = |options: Value| json!({"spec": {"options": options}});
+    breaks_one_and_heals(&store, with(options), with(Value::Null), number).await;
+
     let seen = witness.stop().await.unwrap();
     seen.never_two_silent().unwrap();
     seen.one_cluster().unwrap();
     let requests = store.audit.requests().unwrap();
     let order = one_restart_at_a_time(&requests).unwrap();
-    assert_eq!(order.len(), 4, "there and back, twice, all by the operator: {order:?}");
+    assert_eq!(order.len(), 6, "there and back, three times, all by the operator: {order:?}");
     let by_others = requests.iter().filter(|request| {
         let kubelet = request.user.starts_with("system:");
         request.resource == "pods" && request.verb == "delete" && !kubelet

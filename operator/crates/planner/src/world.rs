@@ -7,6 +7,7 @@ use crate::desired::Desired;
 use crate::limits::{LONG_UNREACHABLE, RESTART_LIMIT};
 use crate::objects::labels::Owner;
 use crate::observed::{MemberAnswer, MemberView, Membership, Observed};
+use crate::reason::short;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
@@ -330,6 +331,14 @@ pub(crate) fn verdict(pod: &Pod) -> Option<String> {
     let class = value.get("verdict")?.as_str()?;
     let known = ["Empty", "Corrupt", "Removed", "ForeignCluster", "FormatTooNew"];
     known.contains(&class).then(|| class.to_owned())
+}
+
+/// What a pod's server says against its settings, if it has ended for them (`docs/contract.md`).
+#[must_use]
+pub(crate) fn refused_settings(pod: &Pod) -> Option<String> {
+    let value: Value = serde_json::from_str(termination_message(pod)?).ok()?;
+    let refused = value.get("verdict")?.as_str()? == "Configuration";
+    value.get("message")?.as_str().filter(|_message| refused).map(short)
 }
 
 /// Why a pod does not run yet, in the words of the scheduler or the kubelet.

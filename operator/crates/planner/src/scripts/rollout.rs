@@ -164,6 +164,22 @@ fn a_bad_image_touches_one_member_and_the_edited_spec_heals_it() {
 }
 
 #[test]
+fn a_bad_option_is_told_in_the_words_of_the_server_that_refuses_it() {
+    let mut stage = Stage::at_rest(3);
+    stage.cluster.spec.options =
+        Some(StoreOptions { heartbeat_interval: Some(50), ..StoreOptions::default() });
+    stage.until("restart pod db-1-0");
+    let says = r#"{"verdict":"Configuration","message":"--heartbeat-interval=50 is odd"}"#;
+    let ended = crate::fixture::terminated(says);
+    stage.pod(1).status =
+        Some(PodStatus { container_statuses: Some(vec![ended]), ..waiting("Error") });
+    let story = stage.rest();
+    assert_eq!(acts(&story), Vec::<&str>::new(), "{story}");
+    assert_eq!(stage.condition("Degraded").1, "RolloutFailed");
+    assert!(stage.condition("Degraded").2.contains("--heartbeat-interval=50 is odd"));
+}
+
+#[test]
 fn a_bad_option_that_crashes_the_server_is_not_taken_for_recovered_between_two_crashes() {
     let mut stage = Stage::at_rest(3);
     stage.cluster.spec.options =

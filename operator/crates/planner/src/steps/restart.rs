@@ -15,7 +15,8 @@ use crate::observed::Membership;
 use crate::reason::{Reason, short};
 use crate::steps::children::wanted_budget;
 use crate::world::{
-    Roster, World, annotation, exactly, is_ready, is_terminating, obstacle, quorum, runs, verdict,
+    Roster, World, annotation, exactly, is_ready, is_terminating, obstacle, quorum,
+    refused_settings, runs, verdict,
 };
 use k8s_openapi::api::core::v1::Pod;
 use quorate_crds::{MemberRole, OperationKind, names};
@@ -149,6 +150,9 @@ fn failed(
     }
     if let Some(verdict) = verdict(pod) {
         return Some(verdict);
+    }
+    if let Some(message) = refused_settings(pod) {
+        return Some(format!("its server says {message:?}"));
     }
     if world.crashes(pod) {
         return Some("CrashLoopBackOff".to_owned());
