@@ -135,6 +135,12 @@ fn batches() -> Vec<Batch> {
             "1",
         ),
         Batch::longer(
+            "volumes that grow",
+            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture --test-threads=1 volumes::",
+            "RUST_BACKTRACE",
+            "1",
+        ),
+        Batch::longer(
             "a roll forth and back on the test bed",
             "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture forth_and_back",
             "RUST_BACKTRACE",

@@ -5,7 +5,7 @@ use kube::api::{Api, ListParams};
 use quorate_crds::{MemberRole, StoreCluster};
 use quorate_e2e_cluster::fixture::{Turn, turn};
 use quorate_e2e_cluster::installation;
-use quorate_e2e_cluster::limits::{SCALED, TOLD};
+use quorate_e2e_cluster::limits::{ROLLOUT, SCALED, TOLD};
 use quorate_e2e_cluster::store::{Store, kill_dead};
 use quorate_e2e_cluster::wait::until;
 use quorate_kubernetes::Part;
@@ -29,6 +29,18 @@ async fn restarts(turn: &Turn) -> i32 {
     statuses.flatten().map(|status| status.restart_count).sum()
 }
 
+/// Another pod for the operator, one that was never restarted: a kubelet lets one that was wait longer each time.
+pub(crate) async fn fresh_operator(turn: &Turn) {
+    let of_ours = |line: &[&str]| {
+        let line = [&["-n", installation::NAMESPACE], line].concat();
+        turn.bed.kubectl_output(&line).unwrap()
+    };
+    of_ours(&["delete", "pods", "--all"]);
+    let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
+    of_ours(&["rollout", "status", "deployment", installation::RELEASE, &timeout]);
+    assert_eq!(restarts(turn).await, 0, "it is another pod");
+}
+
 /// kill -9 of the operator's process, and its restart counted.
 pub(crate) async fn kill_operator(turn: &Turn) {
     let before = restarts(turn).await;
@@ -48,6 +60,7 @@ pub(crate) async fn kill_operator(turn: &Turn) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twice_in_one_scale_out() {
     let turn = turn().await.unwrap();
+    fresh_operator(&turn).await;
     let store = Store::formed(&turn, "fear-operator-killed", 1).await.unwrap();
     store.put("kept", "before").await.unwrap();
     // A successor has all clusters before it at once; it must not lose sight of any.

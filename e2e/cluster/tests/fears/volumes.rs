@@ -17,7 +17,7 @@ use quorate_kubernetes::storage_driver::EXPANDABLE;
 use quorate_kubernetes::{Part, command};
 use serde_json::json;
 
-use crate::operator_killed::kill_operator;
+use crate::operator_killed::{fresh_operator, kill_operator};
 
 /// Where a member's volume is mounted in its pod.
 const MOUNT: &str = "var/lib/quorate";
@@ -139,6 +139,7 @@ async fn they_grow_in_use_and_nobody_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_that_dies_between_two_claims_is_continued() {
     let turn = turn().await.unwrap();
+    fresh_operator(&turn).await;
     let store = on_volumes_that_grow(&turn, "fear-volumes-killed", "512Mi").await;
     // While the storage gives nothing, the operator stands between the first claim and the second.
     turn.bed.kill_resizer().unwrap();
@@ -165,6 +166,7 @@ async fn an_operator_that_dies_between_two_claims_is_continued() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_grow_is_said_once_and_taken_back_by_the_spec() {
     let turn = turn().await.unwrap();
+    fresh_operator(&turn).await;
     let store = Store::formed(&turn, "fear-volumes-fixed", 1).await.unwrap();
     let audit = Audit::from_now(&turn.bed.audit_log(), "fear-volumes-fixed").unwrap();
     resize(&store, "128Mi").await;
