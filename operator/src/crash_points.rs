@@ -1,5 +1,5 @@
-//! A drill: the process ends as by kill -9 right before or after a chosen write. Only builds with the feature `crash-points`,
-//! which no image has, hold it.
+//! A drill: the process ends as by kill -9 right before or after a chosen write. Only builds with the feature `drill`, which
+//! no image has, hold it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -3,11 +3,13 @@
 mod admin;
 mod args;
 mod cluster_series;
-#[cfg(feature = "crash-points")]
+#[cfg(feature = "drill")]
 mod crash_points;
 mod error_policy;
 mod events;
 mod execute;
+#[cfg(feature = "drill")]
+mod late_watches;
 mod lease;
 mod limits;
 mod metrics;

@@ -165,8 +165,10 @@ async fn connect(args: &Args) -> anyhow::Result<Client> {
         }
     };
     let client = ClientBuilder::try_from(config).context("make a client for the API server")?;
-    #[cfg(feature = "crash-points")]
-    let client = client.with_layer(&crate::crash_points::ApiWrites);
+    #[cfg(feature = "drill")]
+    let client = client
+        .with_layer(&crate::crash_points::ApiWrites)
+        .with_layer(&crate::late_watches::LateWatches::from_environment());
     Ok(client.build())
 }
 

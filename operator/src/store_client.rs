@@ -251,7 +251,7 @@ impl StoreClient {
         within: Duration,
         request: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, AskError> {
-        #[cfg(feature = "crash-points")]
+        #[cfg(feature = "drill")]
         let request = crate::crash_points::of_member(method, request);
         let result = match tokio::time::timeout(within, request).await {
             Ok(Ok(response)) => Ok(response.into_inner()),

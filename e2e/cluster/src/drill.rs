@@ -1,11 +1,16 @@
-//! The operator as a process of this host, ended at a chosen write and started again at once, and what the world looks like then.
+//! The operator as a process of this host: ended at a chosen write and started again at once, or two of them that hear late; and what
+//! the world looks like then.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::DeleteParams;
 use quorate_kubernetes::components::cache;
 use quorate_kubernetes::{Progress, command};
 use serde_json::{Value, json};
@@ -14,17 +19,13 @@ use crate::audit::Request;
 use crate::fixture::Turn;
 use crate::images::repository;
 use crate::installation::{NAMESPACE, RELEASE, tool, words};
-use crate::limits::{ROLLOUT, SCALED};
+use crate::limits::{ATTEMPTS, LAST_WRITE, ROLLOUT, SCALED, WATCHES_LATE};
 use crate::programs::Program;
 use crate::store::{NAME, Store};
 use crate::wait::until;
 
 /// SIGKILL, as a process's end reports it.
 const KILLED: i32 = 9;
-
-/// As whom every operator of a drill holds the Lease, so that its successor need not wait for it to run out: the back-off of a
-/// dead leader is not what is drilled.
-const IDENTITY: &str = "drill";
 
 /// A moment at which the operator is killed: a write of a recorded run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +50,51 @@ impl Point {
         (0..writes.len()).flat_map(|index| [point(index, false), point(index, true)]).collect()
     }
 
+    /// Whether how often it comes depends on when things happen: what the operator tells, and nothing that it does.
+    fn comes_and_goes(&self) -> bool {
+        self.write.ends_with("/status") || self.write.ends_with("/events")
+    }
+
     fn text(&self) -> String {
         let moment = if self.after { "after" } else { "before" };
         format!("{moment} {} {}", self.number, self.write)
+    }
+}
+
+/// The points that are still to be drilled: a queue for each change.
+#[derive(Debug)]
+pub struct Agenda {
+    queues: Vec<VecDeque<Point>>,
+    missed: BTreeMap<(usize, String), u32>,
+}
+
+impl Agenda {
+    /// One queue for each change.
+    #[must_use]
+    pub fn new(points: Vec<Vec<Point>>) -> Self {
+        Self { queues: points.into_iter().map(VecDeque::from).collect(), missed: BTreeMap::new() }
+    }
+
+    /// The next point of each change that has one left; nothing once there is none.
+    pub fn next_life(&mut self) -> Option<Vec<Option<Point>>> {
+        let points: Vec<_> = self.queues.iter_mut().map(VecDeque::pop_front).collect();
+        points.iter().any(Option::is_some).then_some(points)
+    }
+
+    /// Puts a point back that a life did not come to: how often the state of a cluster is told depends on when things happen.
+    ///
+    /// # Errors
+    /// No life comes to it, and it is not one of those that come and go.
+    pub fn missed(&mut self, change: usize, point: Point) -> Result<()> {
+        let missed = self.missed.entry((change, point.text())).or_default();
+        *missed += 1;
+        if *missed < ATTEMPTS {
+            self.queues[change].push_back(point);
+            return Ok(());
+        }
+        ensure!(point.comes_and_goes(), "{ATTEMPTS} lives did not come to {}", point.text());
+        println!("no life comes to {}: the cluster's state is told less often now", point.text());
+        Ok(())
     }
 }
 
@@ -60,11 +103,10 @@ pub struct Drill<'a> {
     turn: &'a Turn,
     program: PathBuf,
     kubeconfig: PathBuf,
-    record: PathBuf,
 }
 
 impl<'a> Drill<'a> {
-    /// Builds the operator with its crash points, sends the installed one away, and takes over its ServiceAccount.
+    /// Builds the operator with its drills, sends the installed one away, and takes over its ServiceAccount.
     ///
     /// # Errors
     /// It does not compile, or the installed one does not go.
@@ -73,12 +115,11 @@ impl<'a> Drill<'a> {
         let directory = cache().join("drill");
         fs::create_dir_all(&directory).context("make a place for the drill")?;
         let program = directory.join("quorate-operator");
-        Program::Operator.build_variant("crash-points", progress, |built| {
+        Program::Operator.build_variant("drill", progress, |built| {
             fs::copy(built, &program).context("set the drilled operator aside")
         })?;
-        let kubeconfig = directory.join("kubeconfig");
-        let record = directory.join("writes");
-        let drill = Self { turn, program, kubeconfig, record };
+        turn.bed.start_storage_driver()?;
+        let drill = Self { turn, program, kubeconfig: directory.join("kubeconfig") };
         drill.kubectl(&["scale", "deployment", RELEASE, "--replicas=0"])?;
         let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
         drill.kubectl(&["wait", "--for=delete", "pod", "--all", &timeout])?;
@@ -104,28 +145,31 @@ impl<'a> Drill<'a> {
         command::output(&mut tool(&line, &self.turn.bed.kubeconfig()))
     }
 
-    /// Starts the operator, to be killed at a point or not at all.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn start(&self, point: Option<&Point>) -> Result<Operator> {
-        if self.record.exists() {
-            fs::remove_file(&self.record).context("begin a new record")?;
+    /// Starts an operator that serves one namespace. It holds no Lease: to wait for that of a dead leader is not what is drilled, and
+    /// of two operators at once each believes that it is the one.
+    fn start(&self, namespace: &str, name: &str, drilled: Drilled<'_>) -> Result<Operator> {
+        let record = self.kubeconfig.with_file_name(format!("{namespace}-{name}"));
+        if record.exists() {
+            fs::remove_file(&record).context("begin a new record")?;
         }
-        let log = fs::File::create(self.record.with_extension("log")).context("open a log")?;
+        let log = fs::File::create(record.with_extension("log")).context("open a log")?;
         let mut command = Command::new(&self.program);
         command.arg(format!("--kubeconfig={}", self.kubeconfig.display()));
-        command
-            .arg(format!("--lease-name={RELEASE}"))
-            .arg(format!("--lease-namespace={NAMESPACE}"));
-        command.arg(format!("--identity={IDENTITY}"));
+        command.arg(format!("--namespaces={namespace}")).arg("--leader-elect=false");
         command.arg(format!("--store-image-repository={}", repository(Program::Store)));
         command.args(["--metrics-bind=127.0.0.1:0", "--health-bind=127.0.0.1:0"]);
-        command.env("QUORATE_WRITES", &self.record);
-        command.envs(point.map(|point| ("QUORATE_CRASH_POINT", point.text())));
+        command.env("QUORATE_WRITES", &record);
+        match drilled {
+            Drilled::Nowhere => {}
+            Drilled::Dies(point) => drop(command.env("QUORATE_CRASH_POINT", point.text())),
+            Drilled::HearsLate => {
+                command.env("QUORATE_WATCHES_LATE", WATCHES_LATE.as_millis().to_string());
+            }
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().context("start the operator")?;
-        Ok(Operator { child, record: self.record.clone(), point: point.map(Point::text) })
+        let dies = matches!(drilled, Drilled::Dies(_));
+        Ok(Operator { child, record, dies })
     }
 }
 
@@ -141,35 +185,51 @@ impl Drop for Drill<'_> {
     }
 }
 
+/// What is wrong with an operator.
+#[derive(Clone, Copy)]
+enum Drilled<'a> {
+    /// Nothing.
+    Nowhere,
+    /// It is killed at a point.
+    Dies(&'a Point),
+    /// What its watches tell is old.
+    HearsLate,
+}
+
 /// An operator that runs on this host. Dropped, it is killed.
-pub struct Operator {
+struct Operator {
     child: Child,
     record: PathBuf,
-    point: Option<String>,
+    dies: bool,
 }
 
 impl Operator {
+    /// Waits until it has been killed where it was meant to be.
+    async fn killed(&mut self, what: &str, deadline: Duration) -> Result<()> {
+        until(what, deadline, async || match self.runs() {
+            Ok(true) => Err("the operator runs".to_owned()),
+            Ok(false) => Ok(Ok(())),
+            Err(error) => Ok(Err(error)),
+        })
+        .await?
+    }
+
     /// Whether it still runs; if not, it was killed where it was meant to be.
-    ///
-    /// # Errors
-    /// It ended by itself.
-    pub fn runs(&mut self) -> Result<bool> {
+    fn runs(&mut self) -> Result<bool> {
         let Some(status) = self.child.try_wait().context("look at the operator")? else {
             return Ok(true);
         };
         ensure!(
-            self.point.is_some() && status.signal() == Some(KILLED),
+            self.dies && status.signal() == Some(KILLED),
             "the operator ended with {status}; its log: {}",
             self.record.with_extension("log").display()
         );
         Ok(false)
     }
 
-    /// Kills it and returns the writes that it has sent.
-    ///
-    /// # Errors
-    /// There is no record.
-    pub fn end(mut self) -> Result<Vec<String>> {
+    /// Kills it, unless it is gone by itself, and returns the writes that it has sent.
+    fn end(mut self) -> Result<Vec<String>> {
+        ensure!(self.runs()?, "the operator that goes on is gone");
         self.kill();
         // It may have had nothing to write.
         let record = fs::read_to_string(&self.record).unwrap_or_default();
@@ -198,48 +258,138 @@ pub struct Outcome {
     pub disruptions: usize,
 }
 
-/// A change that is drilled, and how many members stand once it is done.
-pub struct Change<'a> {
-    /// What it is called in words.
-    pub name: &'a str,
-    /// Members afterwards.
-    pub members: i32,
+/// What is asked of the operator.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// A StoreCluster of this spec.
+    Make(Value),
+    /// Another spec.
+    Change(Value),
+    /// A member's claim is deleted: another takes its place.
+    Replace(&'static str),
 }
 
-impl Drill<'_> {
-    /// Makes a change while an operator runs that is killed at a point, or at none; another goes on. Returns what came of it
-    /// and what the first operator had written.
+/// A change that is drilled.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What it is called in words.
+    pub name: &'static str,
+    /// Who leads when it begins, so that two lives have the same to do.
+    pub leader: Option<&'static str>,
+    /// What is asked.
+    pub asked: Asked,
+    /// The members once it is done.
+    pub members: &'static [&'static str],
+}
+
+/// Who carries out a change.
+#[derive(Clone, Copy, Debug)]
+pub enum Staff<'a> {
+    /// An operator with which nothing is wrong.
+    One,
+    /// One that is killed at a point, and then another.
+    Successor(&'a Point),
+    /// Two at once, both of whom hear late.
+    TwoThatHearLate,
+}
+
+/// One cluster in a namespace of its own, and the operators that serve it and nothing else.
+pub struct Life<'a> {
+    drill: &'a Drill<'a>,
+    /// The cluster.
+    pub store: Store,
+}
+
+impl<'a> Life<'a> {
+    /// Begins anew in a namespace.
     ///
     /// # Errors
-    /// The change is not carried out, or the operator outlived its point.
+    /// What is left of the life before does not go.
+    pub async fn begin(drill: &'a Drill<'a>, namespace: &str) -> Result<Self> {
+        // It goes only while an operator lets it.
+        let undertaker = drill.start(namespace, "undertaker", Drilled::Nowhere)?;
+        let store = Store::namespace(drill.turn, namespace).await?;
+        undertaker.end()?;
+        Ok(Self { drill, store })
+    }
+
+    /// Has a change made. Returns what came of it and what was written for it: nothing if the life did not come to its point.
+    ///
+    /// # Errors
+    /// It is not carried out.
     pub async fn carry_out(
         &self,
-        store: &Store,
-        change: &Change<'_>,
-        point: Option<&Point>,
-        make: impl AsyncFnOnce() -> Result<()>,
-    ) -> Result<(Outcome, Vec<String>)> {
-        let before = store.audit.requests()?.len();
-        let mut operator = self.start(point)?;
-        make().await?;
-        if let Some(point) = point {
-            let what = format!("{} to end {}", change.name, point.text());
-            until(&what, SCALED, async || match operator.runs() {
-                Ok(true) => Err("the operator runs".to_owned()),
-                Ok(false) => Ok(Ok(())),
-                Err(error) => Ok(Err(error)),
-            })
-            .await??;
-            operator = self.start(None)?;
+        change: &Change,
+        staff: Staff<'_>,
+    ) -> Result<(Outcome, Option<Vec<String>>)> {
+        if let Some(leader) = change.leader {
+            self.store.let_lead(leader).await?;
         }
-        store.settled(change.members).await.with_context(|| change.name.to_owned())?;
-        if !operator.runs()? {
-            bail!("the operator that went on is gone");
+        let before = self.store.audit.requests()?.len();
+        let start = |name, drilled| self.drill.start(&self.store.namespace, name, drilled);
+        let mut reached = true;
+        let mut operators = match staff {
+            Staff::One => vec![start("one", Drilled::Nowhere)?],
+            Staff::Successor(point) => vec![start("first", Drilled::Dies(point))?],
+            Staff::TwoThatHearLate => {
+                vec![start("this", Drilled::HearsLate)?, start("that", Drilled::HearsLate)?]
+            }
+        };
+        self.ask(change).await?;
+        if let Staff::Successor(point) = staff {
+            reached = self.came_to(point, &mut operators[0], change).await?;
+            if reached {
+                operators = vec![start("second", Drilled::Nowhere)?];
+            }
         }
-        let writes = operator.end()?;
-        let requests = store.audit.requests()?;
+        self.done(change).await.with_context(|| change.name.to_owned())?;
+        let mut writes = Vec::new();
+        for operator in operators {
+            writes.extend(operator.end()?);
+        }
+        let requests = self.store.audit.requests()?;
         let disruptions = requests[before..].iter().filter(|it| disrupts(it)).count();
-        Ok((Outcome { world: world(store)?, disruptions }, writes))
+        let outcome = Outcome { world: world(&self.store)?, disruptions };
+        Ok((outcome, reached.then_some(writes)))
+    }
+
+    async fn ask(&self, change: &Change) -> Result<()> {
+        let api = self.store.api::<PersistentVolumeClaim>();
+        match &change.asked {
+            Asked::Make(spec) => self.store.create(spec.clone()).await.map(drop),
+            Asked::Change(spec) => self.store.patch(json!({"spec": spec})).await.map(drop),
+            Asked::Replace(member) => {
+                let claim = format!("{member}-1");
+                let deleted = api.delete(&claim, &DeleteParams::default()).await;
+                deleted.map(drop).with_context(|| format!("delete {claim}"))
+            }
+        }
+    }
+
+    /// Whether the operator was killed at its point, rather than done without coming to it.
+    async fn came_to(
+        &self,
+        point: &Point,
+        operator: &mut Operator,
+        change: &Change,
+    ) -> Result<bool> {
+        let what = format!("{} to end {}", change.name, point.text());
+        tokio::select! {
+            killed = operator.killed(&what, SCALED) => return killed.map(|()| true),
+            done = self.done(change) => done?,
+        }
+        // What comes last is told when all is done.
+        match operator.killed(&what, LAST_WRITE).await {
+            Ok(()) => Ok(true),
+            Err(_) if operator.runs()? => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the cluster is as it was asked for.
+    async fn done(&self, change: &Change) -> Result<()> {
+        self.store.consists_of(change.members).await?;
+        self.store.told("ResizePending", "False", "UpToDate").await.map(drop)
     }
 }
 
@@ -347,6 +497,30 @@ mod tests {
             "after 2 PATCH /a",
         ];
         assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn a_point_that_no_life_comes_to_is_tried_again_and_then_told() {
+        let mut agenda = Agenda::new(vec![Point::all(&["MemberAdd".to_owned()]), Vec::new()]);
+        let mut lives = 0;
+        let told = loop {
+            let life = agenda.next_life().expect("the missed one comes again");
+            lives += 1;
+            let point = life[0].clone().unwrap();
+            assert_eq!(life[1], None);
+            if point.after {
+                continue;
+            }
+            if let Err(error) = agenda.missed(0, point) {
+                break error.to_string();
+            }
+        };
+        assert!(told.ends_with("did not come to before 1 MemberAdd"), "{told}");
+        assert_eq!(lives, 1 + ATTEMPTS, "the other point, and this one again and again");
+        let status = Point { after: true, number: 9, write: "PUT /a/db/status".to_owned() };
+        for _ in 0..ATTEMPTS {
+            agenda.missed(0, status.clone()).expect("what is told comes and goes");
+        }
     }
 
     #[test]

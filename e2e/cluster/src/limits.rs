@@ -75,3 +75,19 @@ pub const PAGE: i64 = 2_000;
 
 /// How long nothing must be done about a fault that is none of the operator's business: ten of its looks.
 pub const UNTOUCHED: Duration = Duration::from_secs(15);
+
+/// For how long what a watch tells is held back from a drilled operator: several of its looks, and longer than any single step takes.
+pub const WATCHES_LATE: Duration = Duration::from_secs(3);
+
+/// A drilled operator that is done and has not come to its point within this time will not: it looks every 1.5 s.
+pub const LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// Lives that may miss a point before it counts as one that is not there.
+pub const ATTEMPTS: u32 = 3;
+
+/// Clusters that are drilled at once: most of a life is waiting.
+pub const LANES: usize = 3;
+
+/// Between two writes of a lane of the load that accompanies a drill: 64 writes a second are offered to each cluster, of which there
+/// are three at once.
+pub const LOAD_PERIOD_LIGHT: Duration = Duration::from_secs(2);

@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 
 use crate::addresses::Addresses;
 use crate::limits::{
-    LOAD_CONNECTIONS, LOAD_ENDS, LOAD_LANES, LOAD_PERIOD, LOAD_RATE_MIN, LOAD_SLOWEST, PAGE,
-    REQUEST,
+    LOAD_CONNECTIONS, LOAD_ENDS, LOAD_LANES, LOAD_PERIOD, LOAD_PERIOD_LIGHT, LOAD_RATE_MIN,
+    LOAD_SLOWEST, PAGE, REQUEST,
 };
 use crate::store::Store;
 use crate::wait::until;
@@ -64,6 +64,18 @@ impl Load {
     /// # Errors
     /// There is no client Service, or the clients cannot be built or started.
     pub async fn start(store: &Store) -> Result<Self> {
+        Self::with_period(store, LOAD_PERIOD).await
+    }
+
+    /// Begins to write a tenth as much: what is judged is which writes are there afterwards.
+    ///
+    /// # Errors
+    /// As [`Load::start`].
+    pub async fn light(store: &Store) -> Result<Self> {
+        Self::with_period(store, LOAD_PERIOD_LIGHT).await
+    }
+
+    async fn with_period(store: &Store, period: Duration) -> Result<Self> {
         let build = tokio::task::spawn_blocking(|| WRITERS.ensure(&Progress::start()));
         build.await.context("build the clients")??;
         let addresses = Addresses::follow(store);
@@ -75,7 +87,7 @@ impl Load {
         let mut command = Command::new(WRITERS.program("writers"));
         command.arg(format!("-service={}", store.service_address().await?));
         command.arg(format!("-connections={LOAD_CONNECTIONS}")).arg(format!("-lanes={LOAD_LANES}"));
-        command.arg(format!("-period={}ms", LOAD_PERIOD.as_millis()));
+        command.arg(format!("-period={}ms", period.as_millis()));
         command.arg(format!("-timeout={}s", REQUEST.as_secs())).arg(format!("-prefix={PREFIX}"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut writers = command.spawn().context("start the clients")?;
@@ -171,6 +183,27 @@ impl Outcome {
                 unknown.get(&key) == Some(&&value),
                 "{key} at revision {revision} holds {value:?}, which nobody wrote"
             );
+        }
+        Ok(())
+    }
+
+    /// Law: the history is linearizable. Each write has a key of its own and nothing depends on what is there, so that is: a write
+    /// that began after another was acknowledged has the higher revision.
+    ///
+    /// # Errors
+    /// Two writes have their revisions the wrong way round.
+    pub fn in_order(&self) -> Result<()> {
+        let mut began: Vec<&Ended> = self.acknowledged().collect();
+        began.sort_by_key(|write| write.began);
+        let mut ended = self.acknowledged().peekable();
+        let mut last: Option<&Ended> = None;
+        for write in began {
+            while let Some(earlier) = ended.next_if(|earlier| earlier.ended < write.began) {
+                last = last.into_iter().chain([earlier]).max_by_key(|write| write.revision);
+            }
+            if let Some(last) = last {
+                ensure!(write.revision > last.revision, "{write:?} began after {last:?} had ended");
+            }
         }
         Ok(())
     }

@@ -1,14 +1,22 @@
-//! Fear: the operator dies between two of its own writes, and what comes after is not what would have come.
+//! Fear: the operator dies between two of its own writes, or acts on what was, or is not the only one, and what comes after is not
+//! what would have come.
 
-use quorate_e2e_cluster::drill::{Change, Drill, Outcome, Point};
-use quorate_e2e_cluster::fixture::{Turn, turn};
+use std::sync::Mutex;
+use std::thread;
+
+use quorate_e2e_cluster::drill::{Agenda, Asked, Change, Drill, Life, Outcome, Point, Staff};
+use quorate_e2e_cluster::fixture::turn;
 use quorate_e2e_cluster::images::next_version;
+use quorate_e2e_cluster::limits::LANES;
 use quorate_e2e_cluster::load::Load;
-use quorate_e2e_cluster::store::Store;
 use quorate_e2e_cluster::witness::Witness;
+use quorate_kubernetes::storage_driver::EXPANDABLE;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+use tokio::task::block_in_place;
 
 /// How many points of each change are drilled; `all` of them in a soak.
 const POINTS: &str = "QUORATE_CRASH_POINTS";
@@ -16,93 +24,139 @@ const POINTS: &str = "QUORATE_CRASH_POINTS";
 /// Chooses the points of the gate.
 const SEED: u64 = 4;
 
-/// Everything that is asked of an operator, each change on top of the one before. A change is a name, the members that stand
-/// once it is done, and what changes in the spec.
-fn changes() -> Vec<(Change<'static>, serde_json::Value)> {
-    let change = |name, members, spec| (Change { name, members }, json!({"spec": spec}));
+/// What an operator with which nothing is wrong makes of each change, and writes for it.
+static UNDISTURBED: OnceCell<Vec<(Outcome, Vec<String>)>> = OnceCell::const_new();
+
+/// Everything that is asked of an operator, each change on top of the one before.
+fn changes() -> Vec<Change> {
+    let change = |name, leader, asked, members| Change { name, leader, asked, members };
+    let storage = |size| json!({"size": size, "storageClassName": EXPANDABLE});
+    let one = Asked::Make(json!({"replicas": 1, "storage": storage("64Mi")}));
+    let three = Asked::Change(json!({"replicas": 3}));
+    let larger = Asked::Change(json!({"storage": storage("96Mi")}));
+    let newer = Asked::Change(json!({"version": next_version()}));
+    let one_again = Asked::Change(json!({"replicas": 1}));
     vec![
-        change("create", 1, json!({"replicas": 1})),
-        change("scale out", 3, json!({"replicas": 3})),
-        change("upgrade", 3, json!({"version": next_version()})),
-        change("scale in", 1, json!({"replicas": 1})),
+        change("create", None, one, &["db-0"]),
+        change("scale out", None, three, &["db-0", "db-1", "db-2"]),
+        change("expansion", Some("db-0"), larger, &["db-0", "db-1", "db-2"]),
+        change("replace", Some("db-0"), Asked::Replace("db-1"), &["db-0", "db-2", "db-3"]),
+        change("upgrade", Some("db-0"), newer, &["db-0", "db-2", "db-3"]),
+        change("scale in", Some("db-2"), one_again, &["db-0"]),
     ]
 }
 
-/// One life of a cluster, in which the operator dies once in each change that has a point. Returns what came of each change, and
-/// what was written for it.
+/// One life of a cluster, each of whose changes is carried out by somebody else. Returns what came of each change, and what was
+/// written for it, unless its point was not come to.
 async fn life(
-    turn: &Turn,
     drill: &Drill<'_>,
-    points: &[Option<Point>],
-) -> Vec<(Outcome, Vec<String>)> {
-    // What is left of the life before goes only while an operator lets it.
-    let undertaker = drill.start(None).unwrap();
-    let store = &Store::namespace(turn, "fear-crash").await.unwrap();
-    undertaker.end().unwrap();
+    namespace: &str,
+    staff: &[Staff<'_>],
+) -> Vec<(Outcome, Option<Vec<String>>)> {
+    let life = Life::begin(drill, namespace).await.unwrap();
     let mut came = Vec::new();
-    let mut load = None;
-    let mut witness = None;
-    for ((change, spec), point) in changes().iter().zip(points) {
-        if came.is_empty() {
-            let made = drill.carry_out(store, change, point.as_ref(), async || {
-                store.create(spec["spec"].clone()).await.map(drop)
-            });
-            came.push(made.await.unwrap());
-            load = Some(Load::start(store).await.unwrap());
-            witness = Some(Witness::start(store));
-        } else {
-            let made = drill.carry_out(store, change, point.as_ref(), async || {
-                store.patch(spec.clone()).await.map(drop)
-            });
-            came.push(made.await.unwrap());
+    let mut watched = None;
+    for (change, staff) in changes().iter().zip(staff) {
+        came.push(life.carry_out(change, *staff).await.unwrap());
+        if watched.is_none() {
+            let load = Load::light(&life.store).await.unwrap();
+            watched = Some((load, Witness::start(&life.store)));
         }
     }
-    load.unwrap().stop().await.unwrap().verify(store).await.unwrap();
-    let seen = witness.unwrap().stop().await.unwrap();
+    let (load, witness) = watched.unwrap();
+    let outcome = load.stop().await.unwrap();
+    outcome.verify(&life.store).await.unwrap();
+    outcome.in_order().unwrap();
+    let seen = witness.stop().await.unwrap();
     seen.one_cluster().unwrap();
     seen.one_change_at_a_time().unwrap();
     came
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wherever_it_dies_the_same_world_comes_of_it() {
-    let turn = turn().await.unwrap();
-    let drill = Drill::begin(&turn).unwrap();
-    let nowhere = vec![None; changes().len()];
-    let undisturbed = life(&turn, &drill, &nowhere).await;
-
-    let mut points: Vec<Vec<Point>> = Vec::new();
-    for ((change, _), (outcome, writes)) in changes().iter().zip(&undisturbed) {
-        println!("{}: {} writes, {} disruptions", change.name, writes.len(), outcome.disruptions);
-        for write in writes {
-            println!("  {write}");
+/// The life that all others are compared with.
+async fn undisturbed(drill: &Drill<'_>) -> &'static Vec<(Outcome, Vec<String>)> {
+    let live = async || {
+        let came = life(drill, "fear-crash", &vec![Staff::One; changes().len()]).await;
+        let mut all = Vec::new();
+        for (change, (outcome, writes)) in changes().iter().zip(came) {
+            let writes = writes.unwrap();
+            let disruptions = outcome.disruptions;
+            println!("{}: {} writes, {disruptions} disruptions", change.name, writes.len());
+            writes.iter().for_each(|write| println!("  {write}"));
+            all.push((outcome, writes));
         }
-        points.push(Point::all(writes));
+        all
+    };
+    UNDISTURBED.get_or_init(live).await
+}
+
+/// The same world, and nobody was disturbed twice.
+fn compare(change: &Change, is: &Outcome, was: &Outcome, staff: Staff<'_>) {
+    let name = change.name;
+    assert_eq!(is.disruptions, was.disruptions, "{name}: disturbed twice, with {staff:?}");
+    let (is, was) = (format!("{:#}", is.world), format!("{:#}", was.world));
+    assert_eq!(is, was, "{name}: another world came of it, with {staff:?}");
+}
+
+/// Lives in one namespace until nothing is left on the agenda.
+async fn lane(drill: &Drill<'_>, number: usize, agenda: &Mutex<Agenda>) {
+    let was = undisturbed(drill).await;
+    loop {
+        let Some(points) = agenda.lock().unwrap().next_life() else { return };
+        println!("lane {number}: {points:?}");
+        let staff: Vec<Staff<'_>> = points
+            .iter()
+            .map(|point| point.as_ref().map_or(Staff::One, Staff::Successor))
+            .collect();
+        let came = life(drill, &format!("fear-crash-{number}"), &staff).await;
+        for (index, (is, writes)) in came.iter().enumerate() {
+            compare(&changes()[index], is, &was[index].0, staff[index]);
+            if let (Some(point), None) = (&points[index], writes) {
+                agenda.lock().unwrap().missed(index, point.clone()).unwrap();
+            }
+        }
     }
-    let lives = match std::env::var(POINTS).as_deref() {
-        Ok("all") => points.iter().map(Vec::len).max().unwrap(),
+}
+
+/// The points that are drilled: all, or some of each change.
+fn chosen(all: Vec<Vec<Point>>) -> Vec<Vec<Point>> {
+    let count = match std::env::var(POINTS).as_deref() {
+        Ok("all") => return all,
         Ok(number) => number.parse().unwrap(),
         Err(_) => 1,
     };
     let mut random = StdRng::seed_from_u64(SEED);
-    for number in 0..lives {
-        let chosen: Vec<Option<Point>> = points
-            .iter()
-            .map(|points| match std::env::var(POINTS).as_deref() {
-                Ok("all") => points.get(number).cloned(),
-                _ => Some(points[random.random_range(0..points.len())].clone()),
-            })
-            .collect();
-        println!("life {number}: {chosen:?}");
-        let came = life(&turn, &drill, &chosen).await;
-        for (((change, _), (was, _)), (is, _)) in changes().iter().zip(&undisturbed).zip(&came) {
-            assert_eq!(
-                is.disruptions, was.disruptions,
-                "{}: somebody was disturbed twice",
-                change.name
-            );
-            let (is, was) = (format!("{:#}", is.world), format!("{:#}", was.world));
-            assert_eq!(is, was, "{}: another world came of it", change.name);
-        }
+    let mut some = |points: Vec<Point>| {
+        (0..count).map(|_| points[random.random_range(0..points.len())].clone()).collect()
+    };
+    all.into_iter().map(&mut some).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn wherever_it_dies_the_same_world_comes_of_it() {
+    let turn = turn().await.unwrap();
+    let drill = Drill::begin(&turn).unwrap();
+    let all = undisturbed(&drill).await.iter().map(|(_, writes)| Point::all(writes)).collect();
+    let agenda = &Mutex::new(Agenda::new(chosen(all)));
+    let (drill, runtime) = (&drill, &Handle::current());
+    // A thread for each: kubectl, which a life waits for, blocks its own and no other's.
+    block_in_place(|| {
+        thread::scope(|scope| {
+            for number in 0..LANES {
+                scope.spawn(move || runtime.block_on(lane(drill, number, agenda)));
+            }
+        });
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn two_at_once_that_hear_late_do_nothing_twice() {
+    let turn = turn().await.unwrap();
+    let drill = Drill::begin(&turn).unwrap();
+    let was = undisturbed(&drill).await;
+    let staff = vec![Staff::TwoThatHearLate; changes().len()];
+    let came = life(&drill, "fear-two-operators", &staff).await;
+    for ((change, (is, _)), (was, _)) in changes().iter().zip(&came).zip(was) {
+        compare(change, is, was, Staff::TwoThatHearLate);
     }
 }
