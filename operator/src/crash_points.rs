@@ -144,13 +144,15 @@ where
 }
 
 /// What a request to the API server is called, if it is a write. The Lease is renewed by the clock, not by what happens, so its
-/// writes are no points.
+/// writes are no points; and one namespace is served, whose name says nothing.
 fn name(method: &Method, path: &str) -> Option<String> {
     let read = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let lease = path.starts_with("/apis/coordination.k8s.io/");
+    let (group, rest) = path.split_once("/namespaces/").unwrap_or((path, ""));
+    let object = rest.split_once('/').map_or("", |(_namespace, object)| object);
     // An event that is told again has a name that holds a time.
-    let path = path.rsplit_once("/events/").map_or(path, |(events, _name)| events);
-    (!read && !lease).then(|| format!("{method} {path}"))
+    let object = if object.starts_with("events/") { "events" } else { object };
+    (!read && !lease).then(|| format!("{method} {group}/{object}"))
 }
 
 #[cfg(test)]
@@ -176,6 +178,9 @@ mod tests {
         assert_eq!(name(&Method::GET, "/api/v1/pods"), None);
         assert_eq!(name(&Method::PUT, "/apis/coordination.k8s.io/v1/namespaces/n/leases/l"), None);
         let written = name(&Method::PUT, "/apis/apps/v1/namespaces/n/statefulsets/db-0");
-        assert_eq!(written.unwrap(), "PUT /apis/apps/v1/namespaces/n/statefulsets/db-0");
+        assert_eq!(written.unwrap(), "PUT /apis/apps/v1/statefulsets/db-0");
+        let told =
+            name(&Method::PATCH, "/apis/events.k8s.io/v1/namespaces/n/events/db.18eac3430e318d57");
+        assert_eq!(told.unwrap(), "PATCH /apis/events.k8s.io/v1/events");
     }
 }

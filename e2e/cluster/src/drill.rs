@@ -429,6 +429,7 @@ fn identities(cluster: &Value) -> Vec<(String, String)> {
     let mut stands = |value: &Value, name: String| {
         names.extend(value.as_str().map(|id| (id.to_owned(), format!("<{name}>"))));
     };
+    stands(&cluster["metadata"]["namespace"], "namespace".to_owned());
     stands(&cluster["metadata"]["uid"], "uid".to_owned());
     stands(&cluster["status"]["clusterID"], "cluster id".to_owned());
     for member in cluster["status"]["members"].as_array().into_iter().flatten() {
