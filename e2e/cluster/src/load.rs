@@ -153,7 +153,7 @@ impl Outcome {
     /// revision; of the others there is either nothing or what was written; and nothing else is there.
     ///
     /// # Errors
-    /// A write is lost.
+    /// A write is lost, or there was none.
     pub async fn verify(&self, store: &Store) -> Result<()> {
         println!(
             "load: {} writes acknowledged in {:.1} s ({:.0}/s), the slowest in {:.2} s, longest silence {:.2} s, errors {:?}",
@@ -165,6 +165,7 @@ impl Outcome {
             self.errors()
         );
         println!("load: {}", self.etcdctl.summary());
+        ensure!(self.acknowledged().next().is_some(), "no write was acknowledged: no load at all");
         let mut found = read_all(store).await?;
         let mut unknown = BTreeMap::new();
         let of_writers = self.ended.iter().map(|ended| &ended.write);
