@@ -33,6 +33,8 @@ async fn everything_goes_nothing_is_made_anew_and_the_name_is_free_again() {
     let store = Store::formed(&turn, NAMESPACE, 3).await.unwrap();
     store.put("lost", "with its namespace").await.unwrap();
     let before = store.status().await.unwrap();
+    let members = ["db-0", "db-1", "db-2"];
+    assert!(members.iter().all(|member| store.server(&turn, member).is_ok()), "all are found");
     let operator = turn.operator().await.unwrap();
 
     turn.bed.kubectl_output(&["delete", "namespace", NAMESPACE, "--wait=false"]).unwrap();
@@ -59,7 +61,7 @@ async fn everything_goes_nothing_is_made_anew_and_the_name_is_free_again() {
     })
     .await
     .unwrap();
-    for member in ["db-0", "db-1", "db-2"] {
+    for member in members {
         assert!(store.server(&turn, member).is_err(), "{member} runs without its namespace");
     }
 
