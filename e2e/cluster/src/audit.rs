@@ -66,6 +66,22 @@ impl Request {
         let delete = self.verb == "delete" && self.resource == resource;
         self.is_operators() && delete && self.succeeded()
     }
+
+    /// Whether somebody deleted this pod by it.
+    fn deletes_pod(&self, pod: &str) -> bool {
+        let delete = self.resource == "pods" && self.verb == "delete";
+        delete && self.name == pod && self.succeeded()
+    }
+
+    /// Whether a kubelet said by it that this pod is gone.
+    fn buries_pod(&self, pod: &str) -> bool {
+        self.deletes_pod(pod) && self.user.starts_with(KUBELETS)
+    }
+
+    /// Whether this pod got a node by it.
+    fn binds_pod(&self, pod: &str) -> bool {
+        self.resource == "pods/binding" && self.name == pod && self.succeeded()
+    }
 }
 
 impl Audit {
@@ -116,6 +132,16 @@ impl Audit {
     }
 }
 
+/// Whether a pod has a node at a moment. One that has is gone only when its kubelet says so; one that no node was found for is gone
+/// with the request that takes it.
+///
+/// All here goes by when requests came in: what follows from a deletion may be asked before that one is answered.
+fn has_node(requests: &[Request], pod: &str, at: Timestamp) -> bool {
+    let before = requests.iter().filter(|request| request.began < at);
+    let turns = before.filter(|request| request.binds_pod(pod) || request.buries_pod(pod));
+    turns.max_by_key(|request| request.began).is_some_and(|last| last.binds_pod(pod))
+}
+
 /// Law: the operator stops one member at a time. Before it deletes another member's set the last pod
 /// of the one whose set it deleted before is gone: it was stopped before its removal, or goes with its
 /// set. Returns how many sets it deleted.
@@ -128,20 +154,8 @@ pub fn one_stop_at_a_time(requests: &[Request]) -> Result<usize> {
     for pair in stops.windows(2) {
         let (first, second) = (pair[0], pair[1]);
         let pod = format!("{}-0", first.name);
-        // By when they came in: what follows from a deletion may be asked before that one is answered.
-        let of_it = |request: &&Request| {
-            request.name == pod && request.succeeded() && request.began < second.began
-        };
-        // A pod that no node was found for is gone with the first request to delete it; any other
-        // only when its kubelet says so.
-        let bindings = requests.iter().filter(of_it).filter(|it| it.resource == "pods/binding");
-        let bound = bindings.map(|binding| binding.began).max();
-        let gone = requests.iter().filter(of_it).any(|request| {
-            let delete = request.resource == "pods" && request.verb == "delete";
-            let last = bound
-                .is_none_or(|bound| request.began > bound && request.user.starts_with(KUBELETS));
-            delete && last
-        });
+        let deleted = requests.iter().any(|it| it.deletes_pod(&pod) && it.began < second.began);
+        let gone = deleted && !has_node(requests, &pod, second.began);
         ensure!(gone, "{} was stopped before the pod of {} was gone", second.name, first.name);
     }
     Ok(stops.len())
@@ -158,7 +172,7 @@ pub fn restarts(requests: &[Request]) -> Vec<&Request> {
 }
 
 /// Law: the operator takes one pod at a time. Between two of them the kubelet has said that the first
-/// is gone. Returns the members whose pods it took, in order.
+/// is gone, unless no node was found for it. Returns the members whose pods it took, in order.
 ///
 /// # Errors
 /// The law is broken; the message names both pods.
@@ -166,11 +180,11 @@ pub fn one_restart_at_a_time(requests: &[Request]) -> Result<Vec<String>> {
     let taken = restarts(requests);
     for pair in taken.windows(2) {
         let (first, second) = (pair[0], pair[1]);
-        let gone = requests.iter().any(|request| {
-            let last = request.resource == "pods" && request.verb == "delete";
-            let of_it = request.name == first.name && request.user.starts_with(KUBELETS);
-            last && of_it && (first.began..second.began).contains(&request.began)
+        let buried = requests.iter().any(|request| {
+            let between = (first.began..second.began).contains(&request.began);
+            between && request.buries_pod(&first.name)
         });
+        let gone = buried || !has_node(requests, &first.name, first.began);
         ensure!(gone, "{} was taken before {} was gone", second.name, first.name);
     }
     let member =
@@ -208,6 +222,10 @@ mod tests {
         }
     }
 
+    fn bound(second: i64, pod: &str) -> Request {
+        request(second, "system:kube-scheduler", "create", "pods/binding", pod)
+    }
+
     #[test]
     fn two_stops_at_once_are_found() {
         let stop = |second, name| request(second, OPERATOR_USER, "delete", "statefulsets", name);
@@ -225,7 +243,7 @@ mod tests {
         let mut slow = stop(1, "db-4");
         slow.at = Timestamp::from_second(3).unwrap();
         assert_eq!(one_stop_at_a_time(&[slow, asked.clone(), stop(4, "db-3")]).unwrap(), 2);
-        let bound = request(0, "system:kube-scheduler", "create", "pods/binding", "db-4-0");
+        let bound = bound(0, "db-4-0");
         let asked_only = [bound.clone(), stop(1, "db-4"), asked, stop(3, "db-3")];
         assert!(one_stop_at_a_time(&asked_only).is_err());
         // Stopped before its set is deleted; and what went before its last start is not its end.
@@ -241,10 +259,26 @@ mod tests {
         let gone = |second, name| request(second, "system:node:n1", "delete", "pods", name);
         let mut refused = evict(2, "db-2-0");
         refused.code = 429;
-        let good = [evict(1, "db-1-0"), refused, gone(3, "db-1-0"), evict(4, "db-0-0")];
+        let bound = bound(0, "db-1-0");
+        let good =
+            [bound.clone(), evict(1, "db-1-0"), refused, gone(3, "db-1-0"), evict(4, "db-0-0")];
         assert_eq!(one_restart_at_a_time(&good).unwrap(), ["db-1", "db-0"]);
-        let bad = [evict(1, "db-1-0"), evict(2, "db-0-0"), gone(3, "db-1-0")];
+        let bad = [bound.clone(), evict(1, "db-1-0"), evict(2, "db-0-0"), gone(3, "db-1-0")];
         assert!(one_restart_at_a_time(&bad).is_err());
+        // What was said of the pod before it was taken is not its end.
+        let earlier = [gone(-1, "db-1-0"), bound.clone(), evict(1, "db-1-0"), evict(2, "db-0-0")];
+        assert!(one_restart_at_a_time(&earlier).is_err());
+        // A kubelet that was refused has not said it.
+        let mut denied = gone(2, "db-1-0");
+        denied.code = 409;
+        let unsaid = [bound.clone(), evict(1, "db-1-0"), denied, evict(3, "db-0-0")];
+        assert!(one_restart_at_a_time(&unsaid).is_err());
+        // The pod that came after it had no node, and no kubelet to say that it is gone; the third had one again.
+        let mut homeless = vec![bound, evict(1, "db-1-0"), gone(2, "db-1-0"), evict(3, "db-1-0")];
+        homeless.push(evict(5, "db-0-0"));
+        assert_eq!(one_restart_at_a_time(&homeless).unwrap(), ["db-1", "db-1", "db-0"]);
+        homeless.extend([self::bound(4, "db-0-0"), evict(6, "db-2-0")]);
+        assert!(one_restart_at_a_time(&homeless).is_err());
         let by_hand = request(1, "kubernetes-admin", "delete", "pods", "db-1-0");
         assert!(restarts(&[by_hand]).is_empty());
     }

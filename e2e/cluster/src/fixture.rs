@@ -4,11 +4,13 @@ use std::ops::Deref;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::installation::Installation;
+use crate::installation::{self, Installation};
 
 /// Two cores carry one cluster under load, not two; and some fears are about nodes, which all share.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -53,5 +55,16 @@ impl Turn {
             .await
             .context("use the kubeconfig")?;
         Client::try_from(config).context("make a client of the API server")
+    }
+
+    /// The operator's pod.
+    ///
+    /// # Errors
+    /// The API server does not answer, or there is another number of them than one.
+    pub async fn operator(&self) -> Result<Pod> {
+        let api = Api::<Pod>::namespaced(self.client().await?, installation::NAMESPACE);
+        let mut pods = api.list(&ListParams::default()).await?.items;
+        let count = pods.len();
+        pods.pop().filter(|_| count == 1).with_context(|| format!("{count} operators are there"))
     }
 }

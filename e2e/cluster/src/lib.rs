@@ -11,7 +11,7 @@
 //! ```text
 //!   fixture::turn ─► installation: bed ─► programs ─► images ─► CRDs, chart       once a run
 //!   store::Store  ─► one namespace, one StoreCluster, pods, members               once a test
-//!   load::Load    ─► eight stock clients that write; afterwards every acknowledged write is looked for
+//!   load::Load    ─► eight stock clients that write, and etcdctl; afterwards every acknowledged write is looked for
 //!   witness, audit ─► what the members say forty times a second, what the API server was asked
 //!   story         ─► `cargo xtask demo`
 //! ```
@@ -44,6 +44,9 @@
 //! its value *and at the revision that was acknowledged*, or the test fails. What was not
 //! acknowledged may be there or not, and nothing else may be there.
 //!
+//! Beside them stock etcdctl is run once a second, through the Service and through the list of members in turn: put, both kinds of
+//! get, txn, leases, health. Its writes are looked for in the same way, and its reads must find them at once.
+//!
 //! # Left out
 //!
 //! Snapshots and certificates: their issues bring their files. A history
@@ -53,6 +56,7 @@
 pub mod addresses;
 pub mod audit;
 pub mod drill;
+pub(crate) mod etcdctl;
 pub mod fixture;
 pub mod images;
 pub mod installation;

@@ -70,6 +70,13 @@ pub const LOAD_RATE_MIN: f64 = 500.0;
 /// The slowest write of a rollout under load: a handover of leadership, and nothing that is worse.
 pub const LOAD_SLOWEST: Duration = Duration::from_secs(2);
 
+/// Between the starts of two etcdctl beside a load: one takes some 15 ms of a core, and thirteen are a round.
+pub const ETCDCTL_PERIOD: Duration = Duration::from_secs(1);
+
+/// The invocations of etcdctl a second, over the whole of a run, that a test of faults under load must have seen: half of
+/// those that are due.
+pub const ETCDCTL_RATE_MIN: f64 = 0.5;
+
 /// Keys that the check after a load reads at once.
 pub const PAGE: i64 = 2_000;
 

@@ -1,4 +1,4 @@
-//! Writes from eight stock clients without a pause, and the proof afterwards that no acknowledged one is lost.
+//! Writes from eight stock clients without a pause and etcdctl beside them, and the proof afterwards that no acknowledged one is lost.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::addresses::Addresses;
+use crate::etcdctl::Etcdctl;
 use crate::limits::{
     LOAD_CONNECTIONS, LOAD_ENDS, LOAD_LANES, LOAD_PERIOD, LOAD_PERIOD_LIGHT, LOAD_RATE_MIN,
     LOAD_SLOWEST, PAGE, REQUEST,
@@ -23,16 +24,23 @@ use crate::store::Store;
 use crate::wait::until;
 
 /// All keys of a load begin so; `load0` is the first key after them.
-const PREFIX: &str = "load/";
+pub(crate) const PREFIX: &str = "load/";
+
+/// A write, of a key of its own.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Write {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    /// Set for an acknowledged one; any other may have happened or not.
+    pub(crate) revision: Option<i64>,
+}
 
 /// How a write ended: a line of `writers` (`e2e/kubernetes/go/writers`).
 #[derive(Clone, Debug, Deserialize)]
 struct Ended {
-    key: String,
-    value: String,
-    /// Set for an acknowledged one.
-    revision: Option<i64>,
-    /// Otherwise what the client library said; it may have happened or not.
+    #[serde(flatten)]
+    write: Write,
+    /// What the client library said instead of an acknowledgement.
     error: Option<String>,
     /// Nanoseconds since the epoch.
     began: u64,
@@ -48,6 +56,7 @@ pub struct Load {
     writers: Child,
     telling: JoinHandle<Result<()>>,
     hearing: JoinHandle<Result<Vec<Ended>>>,
+    etcdctl: JoinHandle<Result<Etcdctl>>,
     _addresses: Addresses,
 }
 
@@ -55,6 +64,7 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Outcome {
     ended: Vec<Ended>,
+    etcdctl: Etcdctl,
     took: Duration,
 }
 
@@ -84,8 +94,9 @@ impl Load {
             if members.borrow().is_empty() { Err("none".to_owned()) } else { Ok(()) }
         })
         .await?;
+        let service = store.service_address().await?;
         let mut command = Command::new(WRITERS.program("writers"));
-        command.arg(format!("-service={}", store.service_address().await?));
+        command.arg(format!("-service={service}"));
         command.arg(format!("-connections={LOAD_CONNECTIONS}")).arg(format!("-lanes={LOAD_LANES}"));
         command.arg(format!("-period={}ms", period.as_millis()));
         command.arg(format!("-timeout={}s", REQUEST.as_secs())).arg(format!("-prefix={PREFIX}"));
@@ -94,16 +105,17 @@ impl Load {
         let input = writers.stdin.take().context("the clients have an input")?;
         let output = writers.stdout.take().context("the clients have an output")?;
         let (stop, stopped) = watch::channel(false);
+        let etcdctl = tokio::spawn(Etcdctl::run(service, members.clone(), stopped.clone()));
         let telling = tokio::spawn(tell(input, members, stopped));
         let hearing = tokio::spawn(hear(output));
         let started = Instant::now();
-        Ok(Self { started, stop, writers, telling, hearing, _addresses: addresses })
+        Ok(Self { started, stop, writers, telling, hearing, etcdctl, _addresses: addresses })
     }
 
     /// Ends the load and gathers what the clients saw.
     ///
     /// # Errors
-    /// The clients ended before, or do not end.
+    /// The clients ended before, or do not end; or etcdctl got a wrong answer.
     pub async fn stop(mut self) -> Result<Outcome> {
         self.stop.send_replace(true);
         let took = self.started.elapsed();
@@ -113,7 +125,8 @@ impl Load {
         let status = self.writers.wait().await.context("wait for the clients")?;
         ensure!(status.success(), "the clients ended with {status}");
         ended.sort_by_key(|write| write.ended);
-        Ok(Outcome { ended, took })
+        let etcdctl = self.etcdctl.await??;
+        Ok(Outcome { ended, etcdctl, took })
     }
 }
 
@@ -152,7 +165,7 @@ impl Outcome {
     /// revision; of the others there is either nothing or what was written; and nothing else is there.
     ///
     /// # Errors
-    /// A write is lost.
+    /// A write is lost, or there was none.
     pub async fn verify(&self, store: &Store) -> Result<()> {
         println!(
             "load: {} writes acknowledged in {:.1} s ({:.0}/s), the slowest in {:.2} s, longest silence {:.2} s, errors {:?}",
@@ -163,9 +176,12 @@ impl Outcome {
             self.longest_silence().as_secs_f64(),
             self.errors()
         );
+        println!("load: {}", self.etcdctl.summary());
+        ensure!(self.acknowledged().next().is_some(), "no write was acknowledged: no load at all");
         let mut found = read_all(store).await?;
         let mut unknown = BTreeMap::new();
-        for write in &self.ended {
+        let of_writers = self.ended.iter().map(|ended| &ended.write);
+        for write in of_writers.chain(&self.etcdctl.writes) {
             let Some(revision) = write.revision else {
                 unknown.insert(&write.key, &write.value);
                 continue;
@@ -211,11 +227,11 @@ impl Outcome {
     /// Law: the load was as heavy as a test of faults under load needs it.
     ///
     /// # Errors
-    /// It was less than [`LOAD_RATE_MIN`].
+    /// It was less than [`LOAD_RATE_MIN`], or etcdctl was not run all the time.
     pub fn heavy(&self) -> Result<()> {
         let rate = self.rate();
         ensure!(rate >= LOAD_RATE_MIN, "{rate:.0} writes a second are not {LOAD_RATE_MIN}");
-        Ok(())
+        self.etcdctl.heavy(self.took)
     }
 
     /// Acknowledged writes a second, over the whole of it.
@@ -224,7 +240,7 @@ impl Outcome {
     }
 
     fn acknowledged(&self) -> impl Iterator<Item = &Ended> {
-        self.ended.iter().filter(|write| write.revision.is_some())
+        self.ended.iter().filter(|ended| ended.write.revision.is_some())
     }
 
     /// What was said instead of an acknowledgement, and how often.
@@ -237,7 +253,7 @@ impl Outcome {
         errors
     }
 
-    /// Law: every write was acknowledged at the first attempt, and none was slow.
+    /// Law: every write was acknowledged at the first attempt, every etcdctl ended well, and none was slow.
     ///
     /// # Errors
     /// One was refused or not answered, or took longer than [`LOAD_SLOWEST`].
@@ -246,7 +262,7 @@ impl Outcome {
         ensure!(errors.is_empty(), "clients saw errors: {errors:?}");
         let slowest = self.slowest();
         ensure!(slowest < LOAD_SLOWEST, "a write took {:.2} s", slowest.as_secs_f64());
-        Ok(())
+        self.etcdctl.untroubled()
     }
 
     /// How long the slowest acknowledged write took.
@@ -288,5 +304,20 @@ async fn read_all(store: &Store) -> Result<BTreeMap<String, (String, i64)>> {
         }
         let Some(last) = page.kvs.last().filter(|_| page.more) else { return Ok(found) };
         request.key = [&last.key[..], &[0]].concat().into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_writers_say_is_read() {
+        let said = r#"{"key":"load/0/1/1","value":"v","revision":7,"began":5,"ended":9}"#;
+        let ended: Ended = serde_json::from_str(said).unwrap();
+        assert_eq!((ended.write.key.as_str(), ended.write.revision), ("load/0/1/1", Some(7)));
+        let said = r#"{"key":"load/0/1/2","value":"v","error":"no leader","began":5,"ended":9}"#;
+        let ended: Ended = serde_json::from_str(said).unwrap();
+        assert_eq!((ended.write.revision, ended.error.as_deref()), (None, Some("no leader")));
     }
 }

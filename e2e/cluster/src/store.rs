@@ -53,11 +53,19 @@ impl Store {
         };
         let timeout = format!("--timeout={}s", NAMESPACE_GONE.as_secs());
         store.kubectl_anywhere(&["delete", "namespace", fear, "--ignore-not-found", &timeout])?;
-        store.kubectl_anywhere(&["create", "namespace", fear])?;
+        store.make_namespace()?;
+        Ok(store)
+    }
+
+    /// Makes the namespace, which is not there.
+    ///
+    /// # Errors
+    /// It is there.
+    pub fn make_namespace(&self) -> Result<()> {
+        self.kubectl_anywhere(&["create", "namespace", &self.namespace])?;
         // Every pod of ours must pass the strictest standard that Kubernetes has.
         let restricted = "pod-security.kubernetes.io/enforce=restricted";
-        store.kubectl_anywhere(&["label", "namespace", fear, restricted])?;
-        Ok(store)
+        self.kubectl_anywhere(&["label", "namespace", &self.namespace, restricted]).map(drop)
     }
 
     /// A StoreCluster of so many members, settled.
@@ -533,6 +541,13 @@ pub fn is_ready(pod: &Pod) -> bool {
     let ready =
         conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// How often the containers of a pod were restarted.
+#[must_use]
+pub fn restart_count(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    statuses.into_iter().flatten().map(|status| status.restart_count).sum()
 }
 
 /// The version that a member's pod says it runs.

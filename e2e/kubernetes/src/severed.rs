@@ -31,14 +31,13 @@ impl Node {
             let Ok(namespace) = File::open(format!("/proc/{}/ns/net", process.pid)) else {
                 continue;
             };
-            let severed = Severed { namespace };
-            let Ok(addresses) = command::output(&mut severed.inside("ip", &["-brief", "address"]))
+            let Ok(addresses) =
+                command::output(&mut inside(&namespace, "ip", &["-brief", "address"]))
             else {
                 continue;
             };
             if addresses.split_whitespace().any(|word| word.split('/').next() == Some(pod)) {
-                severed.install(from)?;
-                return Ok(severed);
+                return Severed::install(namespace, from);
             }
         }
         bail!("no pod of {} has the address {pod}", self.name())
@@ -46,7 +45,7 @@ impl Node {
 }
 
 impl Severed {
-    fn install(&self, from: &[String]) -> Result<()> {
+    fn install(namespace: File, from: &[String]) -> Result<Self> {
         let addresses = from.join(", ");
         let rules = format!(
             "table inet {TABLE} {{\n\
@@ -54,25 +53,26 @@ impl Severed {
              chain output {{ type filter hook output priority 0; ip daddr {{ {addresses} }} drop; }}\n\
              }}\n"
         );
-        command::output_with_input(&mut self.inside("nft", &["-f", "-"]), &rules)
-            .map(drop)
-            .with_context(|| format!("cut a pod off from {addresses}"))
+        // All of it or nothing: a failure leaves nothing to be taken back.
+        command::output_with_input(&mut inside(&namespace, "nft", &["-f", "-"]), &rules)
+            .with_context(|| format!("cut a pod off from {addresses}"))?;
+        Ok(Self { namespace })
     }
+}
 
-    fn inside(&self, program: &str, arguments: &[&str]) -> Command {
-        // By our own table of open files: what is inherited is closed when nsenter starts.
-        let namespace = format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd());
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={namespace}")).arg("--").arg(program).args(arguments);
-        command
-    }
+/// A command in a network namespace.
+fn inside(namespace: &File, program: &str, arguments: &[&str]) -> Command {
+    // By our own table of open files: what is inherited is closed when nsenter starts.
+    let namespace = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={namespace}")).arg("--").arg(program).args(arguments);
+    command
 }
 
 impl Drop for Severed {
     fn drop(&mut self) {
-        if let Err(error) =
-            command::output(&mut self.inside("nft", &["delete", "table", "inet", TABLE]))
-        {
+        let delete = ["delete", "table", "inet", TABLE];
+        if let Err(error) = command::output(&mut inside(&self.namespace, "nft", &delete)) {
             println!("a pod stays cut off: {error:#}");
         }
     }

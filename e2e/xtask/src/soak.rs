@@ -21,7 +21,7 @@ struct Batch {
     /// The cargo command.
     words: Vec<String>,
     /// The size of the matrix, where a test is told by its environment.
-    variable: Option<(&'static str, String)>,
+    variable: Option<(&'static str, &'static str)>,
     /// How its cases are counted.
     count: fn(&str) -> Cases,
     /// Fewer than so many are a failure.
@@ -56,15 +56,20 @@ impl Batch {
         }
     }
 
-    /// One test of the gate, told to do more.
-    fn longer(name: &str, words: &str, variable: &'static str, value: &str) -> Self {
+    /// Tests as they are.
+    fn tests(name: &str, words: &str) -> Self {
         Self {
             name: name.to_owned(),
             words: words.split(' ').map(str::to_owned).collect(),
-            variable: Some((variable, value.to_owned())),
+            variable: None,
             count: cargo::test_cases,
             cases_min: 1,
         }
+    }
+
+    /// One test of the gate, told to do more.
+    fn longer(name: &str, words: &str, variable: &'static str, value: &'static str) -> Self {
+        Self { variable: Some((variable, value)), ..Self::tests(name, words) }
     }
 
     fn line(&self, cases: Cases) -> String {
@@ -80,7 +85,7 @@ impl Batch {
     fn run(&self, log: &Path, progress: &Progress) -> Result<Cases> {
         let mut command = cargo::command(&[]);
         command.args(&self.words);
-        command.envs(self.variable.iter().map(|(name, value)| (name, value)));
+        command.envs(self.variable);
         command::run_logged(&mut command, log, &self.name, progress)?;
         let words = fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
         let cases = (self.count)(&words);
@@ -128,23 +133,17 @@ fn batches() -> Vec<Batch> {
             "QUORATE_CRASH_POINTS",
             "all",
         ),
-        Batch::longer(
+        Batch::tests(
             "twelve members that become three",
             "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture twelve_members::",
-            "RUST_BACKTRACE",
-            "1",
         ),
-        Batch::longer(
+        Batch::tests(
             "volumes that grow",
             "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture --test-threads=1 volumes::",
-            "RUST_BACKTRACE",
-            "1",
         ),
-        Batch::longer(
+        Batch::tests(
             "a roll forth and back on the test bed",
             "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture forth_and_back",
-            "RUST_BACKTRACE",
-            "1",
         ),
         Batch::upgrades(),
     ];

@@ -54,15 +54,15 @@ async fn one_member_is_touched_and_the_edited_spec_heals_it() {
     let version = |version: &str| json!({"spec": {"version": version}});
     breaks_one_and_heals(&store, version(&absent), version(VERSION), "ImagePullBackOff").await;
 
+    let nowhere = json!({"spec": {"scheduling": {"nodeSelector": {"no-such": "node"}}}});
+    let anywhere = json!({"spec": {"scheduling": null}});
+    breaks_one_and_heals(&store, nowhere, anywhere, "Unschedulable").await;
+
     // Admission cannot tell that these do not go together.
     let number = "must be a number of revisions";
     let options = json!({"autoCompactionMode": "Revision", "autoCompactionRetention": "1h"});
     let with = |options: Value| json!({"spec": {"options": options}});
     breaks_one_and_heals(&store, with(options), with(Value::Null), number).await;
-
-    let nowhere = json!({"spec": {"scheduling": {"nodeSelector": {"no-such": "node"}}}});
-    let anywhere = json!({"spec": {"scheduling": null}});
-    breaks_one_and_heals(&store, nowhere, anywhere, "Unschedulable").await;
 
     let seen = witness.stop().await.unwrap();
     seen.never_two_silent().unwrap();

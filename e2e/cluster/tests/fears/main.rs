@@ -15,6 +15,7 @@ mod invalid_manifests;
 mod kubectl_words;
 mod member_leaves;
 mod member_partitioned;
+mod namespace_deleted;
 mod node_lost;
 mod operator_crashes;
 mod operator_cut_off;

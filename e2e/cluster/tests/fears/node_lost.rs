@@ -1,9 +1,8 @@
 //! Fear: a node dies with a member on it, and the member is never replaced, or is replaced while it lives.
 
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use quorate_e2e_cluster::fixture::{Turn, turn};
-use quorate_e2e_cluster::installation;
 use quorate_e2e_cluster::limits::{HEALED, TOLD, UNTOUCHED};
 use quorate_e2e_cluster::load::Load;
 use quorate_e2e_cluster::store::Store;
@@ -14,8 +13,7 @@ use serde_json::json;
 
 /// A member beside which the operator does not run, and its node: this fear is about the member.
 async fn victim(turn: &Turn, store: &Store) -> (String, Node) {
-    let operators = Api::<Pod>::namespaced(turn.client().await.unwrap(), installation::NAMESPACE);
-    let operator = operators.list(&ListParams::default()).await.unwrap().items.remove(0);
+    let operator = turn.operator().await.unwrap();
     let node_of = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.clone().unwrap();
     let pods = store.pods().await.unwrap();
     let pod = pods.iter().rev().find(|pod| node_of(pod) != node_of(&operator)).unwrap();

@@ -1,26 +1,12 @@
 //! Fear: an operator that cannot see takes what it does not see for gone, or two of them act at once.
 
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
-use kube::api::{Api, ListParams};
+use k8s_openapi::api::core::v1::{Endpoints, Service};
+use kube::api::Api;
 use quorate_e2e_cluster::audit::no_pod_is_taken;
 use quorate_e2e_cluster::fixture::{Turn, turn};
-use quorate_e2e_cluster::installation;
 use quorate_e2e_cluster::limits::{HEALED, TOLD, UNTOUCHED};
-use quorate_e2e_cluster::store::{Store, sever};
+use quorate_e2e_cluster::store::{Store, is_ready, restart_count, sever};
 use quorate_e2e_cluster::wait::{stays, until};
-
-/// The operator's pod.
-async fn operator(turn: &Turn) -> Pod {
-    let api = Api::<Pod>::namespaced(turn.client().await.unwrap(), installation::NAMESPACE);
-    let mut pods = api.list(&ListParams::default()).await.unwrap().items;
-    assert_eq!(pods.len(), 1, "one operator is installed");
-    pods.remove(0)
-}
-
-fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    statuses.into_iter().flatten().map(|it| it.restart_count).sum()
-}
 
 /// Every address under which a pod reaches the API server: its Service's and its own.
 async fn api_server(turn: &Turn) -> Vec<String> {
@@ -63,7 +49,7 @@ async fn from_the_members_it_waits_and_says_so() {
     let service = store.service_address().await.unwrap();
     unseen.extend(service.split(':').next().map(str::to_owned));
 
-    let cut = sever(&turn, &operator(&turn).await, &unseen).unwrap();
+    let cut = sever(&turn, &turn.operator().await.unwrap(), &unseen).unwrap();
     let message = store.told("QuorumHealthy", "Unknown", "MembersUnseen").await.unwrap();
     println!("it says: {message}");
     // To grow and to shrink are the same to somebody who cannot see: neither is begun.
@@ -82,14 +68,14 @@ async fn from_the_members_it_waits_and_says_so() {
 async fn from_the_api_server_it_ends_and_its_successor_goes_on() {
     let turn = turn().await.unwrap();
     let store = Store::formed(&turn, "fear-leaseless", 3).await.unwrap();
-    let before = operator(&turn).await;
+    let before = turn.operator().await.unwrap();
 
     let cut = sever(&turn, &before, &api_server(&turn).await).unwrap();
     store.scale(5).await.unwrap();
     // It cannot renew its lease, so it must not act any more: it ends, and cannot begin.
     until("the operator to end", HEALED, async || {
-        let now = operator(&turn).await;
-        let ended = restarts(&now) > restarts(&before);
+        let now = turn.operator().await.map_err(|error| format!("{error:#}"))?;
+        let ended = restart_count(&now) > restart_count(&before);
         if ended { Ok(()) } else { Err("it runs".to_owned()) }
     })
     .await
@@ -101,7 +87,7 @@ async fn from_the_api_server_it_ends_and_its_successor_goes_on() {
     let requests = store.audit.requests().unwrap();
     assert_eq!(requests.iter().filter(|it| it.made("statefulsets")).count(), 5, "each once");
     until("the operator to be ready", TOLD, async || {
-        let ready = quorate_e2e_cluster::store::is_ready(&operator(&turn).await);
+        let ready = is_ready(&turn.operator().await.map_err(|error| format!("{error:#}"))?);
         if ready { Ok(()) } else { Err("not yet".to_owned()) }
     })
     .await

@@ -1,12 +1,10 @@
 //! Fear: the operator dies in the middle of a change and leaves it half done, or its successor does it twice.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams};
 use quorate_crds::{MemberRole, StoreCluster};
 use quorate_e2e_cluster::fixture::{Turn, turn};
 use quorate_e2e_cluster::installation;
 use quorate_e2e_cluster::limits::{ROLLOUT, SCALED, TOLD};
-use quorate_e2e_cluster::store::{Store, kill_dead};
+use quorate_e2e_cluster::store::{Store, kill_dead, restart_count};
 use quorate_e2e_cluster::wait::until;
 use quorate_kubernetes::Part;
 
@@ -22,11 +20,7 @@ fn idle_manifest(name: &str, replicas: i32) -> String {
 
 /// Restarts of the operator's container so far.
 async fn restarts(turn: &Turn) -> i32 {
-    let client = turn.client().await.unwrap();
-    let api = Api::<Pod>::namespaced(client, installation::NAMESPACE);
-    let pods = api.list(&ListParams::default()).await.unwrap();
-    let statuses = pods.items.into_iter().filter_map(|pod| pod.status?.container_statuses);
-    statuses.flatten().map(|status| status.restart_count).sum()
+    restart_count(&turn.operator().await.unwrap())
 }
 
 /// Another pod for the operator, one that was never restarted: a kubelet lets one that was wait longer each time.

@@ -10,7 +10,7 @@ use quorate_e2e_cluster::audit::{Audit, Request, no_pod_is_taken};
 use quorate_e2e_cluster::fixture::{Turn, turn};
 use quorate_e2e_cluster::limits::{HEALED, SCALED};
 use quorate_e2e_cluster::load::Load;
-use quorate_e2e_cluster::store::Store;
+use quorate_e2e_cluster::store::{Store, restart_count};
 use quorate_e2e_cluster::wait::until;
 use quorate_e2e_cluster::witness::Witness;
 use quorate_kubernetes::storage_driver::EXPANDABLE;
@@ -89,11 +89,7 @@ async fn grown(turn: &Turn, store: &Store, size: &str, bytes: u64) {
 
 /// Pods by UID, with the restarts of their containers.
 async fn lives(store: &Store) -> Vec<(Option<String>, i32)> {
-    let life = |pod: Pod| {
-        let statuses = pod.status.and_then(|status| status.container_statuses);
-        let restarts = statuses.into_iter().flatten().map(|status| status.restart_count).sum();
-        (pod.metadata.uid, restarts)
-    };
+    let life = |pod: Pod| (pod.metadata.uid.clone(), restart_count(&pod));
     store.pods().await.unwrap().into_iter().map(life).collect()
 }
 
