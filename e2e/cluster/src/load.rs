@@ -47,6 +47,12 @@ struct Ended {
     ended: u64,
 }
 
+impl Ended {
+    fn took(&self) -> Duration {
+        Duration::from_nanos(self.ended.saturating_sub(self.began))
+    }
+}
+
 /// Eight stock clients, half of them with the client Service and half with members, each with several writes in flight and none
 /// tried twice. Every write is a key of its own, so that a lost one cannot hide behind a later one.
 #[derive(Debug)]
@@ -168,11 +174,13 @@ impl Outcome {
     /// A write is lost, or there was none.
     pub async fn verify(&self, store: &Store) -> Result<()> {
         println!(
-            "load: {} writes acknowledged in {:.1} s ({:.0}/s), the slowest in {:.2} s, longest silence {:.2} s, errors {:?}",
+            "load: {} writes acknowledged in {:.1} s ({:.0}/s), the slowest in {:.2} s ({}), longest silence {:.2} s, errors {:?}",
             self.acknowledged().count(),
             self.took.as_secs_f64(),
             self.rate(),
             self.slowest().as_secs_f64(),
+            // The first number is the client's: the even ones use the Service, the odd ones members.
+            self.slowest_write().map_or("none", |ended| ended.write.key.as_str()),
             self.longest_silence().as_secs_f64(),
             self.errors()
         );
@@ -209,16 +217,17 @@ impl Outcome {
     /// # Errors
     /// Two writes have their revisions the wrong way round.
     pub fn in_order(&self) -> Result<()> {
-        let mut began: Vec<&Ended> = self.acknowledged().collect();
-        began.sort_by_key(|write| write.began);
+        let mut by_start: Vec<&Ended> = self.acknowledged().collect();
+        by_start.sort_by_key(|ended| ended.began);
         let mut ended = self.acknowledged().peekable();
         let mut last: Option<&Ended> = None;
-        for write in began {
-            while let Some(earlier) = ended.next_if(|earlier| earlier.ended < write.began) {
-                last = last.into_iter().chain([earlier]).max_by_key(|write| write.revision);
+        for later in by_start {
+            while let Some(earlier) = ended.next_if(|earlier| earlier.ended < later.began) {
+                last = last.into_iter().chain([earlier]).max_by_key(|ended| ended.write.revision);
             }
             if let Some(last) = last {
-                ensure!(write.revision > last.revision, "{write:?} began after {last:?} had ended");
+                let right = later.write.revision > last.write.revision;
+                ensure!(right, "{later:?} began after {last:?} had ended");
             }
         }
         Ok(())
@@ -268,8 +277,11 @@ impl Outcome {
     /// How long the slowest acknowledged write took.
     #[must_use]
     pub fn slowest(&self) -> Duration {
-        let took = self.acknowledged().map(|write| write.ended.saturating_sub(write.began));
-        Duration::from_nanos(took.max().unwrap_or_default())
+        self.slowest_write().map(Ended::took).unwrap_or_default()
+    }
+
+    fn slowest_write(&self) -> Option<&Ended> {
+        self.acknowledged().max_by_key(|write| write.took())
     }
 
     /// The longest time during which no write was acknowledged to anybody.
