@@ -460,6 +460,7 @@ fn settings(config: &Config, identity: &Identity, life: u64) -> Settings {
         strict_reconfig: config.strict_reconfig_check,
         learners_max: config.max_learners,
         feature_level_known: FEATURE_LEVEL_KNOWN,
+        request_timeout_ms: u64::try_from(config.request_timeout().as_millis()).unwrap_or(u64::MAX),
     }
 }
 
