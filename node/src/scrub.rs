@@ -37,7 +37,7 @@ pub fn leave_mark(data: &Path, fatal: &Fatal) {
         return;
     }
     let path = data.join(CORRUPT_NAME);
-    let (done, left) = mpsc::channel();
+    let (done, left) = mpsc::sync_channel(1);
     let (directory, words) = (data.to_path_buf(), words(fatal));
     // A thread of its own: a disk that hangs must not keep the process from its end.
     let leaving = thread::Builder::new().name("corrupt-mark".into()).spawn(move || {

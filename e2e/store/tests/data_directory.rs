@@ -362,6 +362,25 @@ fn sigterm_drains_hands_over_and_ends_well() {
 }
 
 #[test]
+fn sigterm_is_heard_while_a_start_waits() {
+    let mut cluster = Cluster::prepare(Server::Quorate, 1, &[]).unwrap();
+    cluster.allow(&["waiting to join"]);
+    let member = &mut cluster.members[0];
+    member.arguments.retain(|flag| !flag.starts_with("--initial-cluster="));
+    let joins = ["--initial-cluster-state=existing", "--join-cluster-id=77"];
+    member.arguments.extend(joins.map(str::to_owned));
+    member.arguments.push("--join-peers=http://127.0.0.1:9".to_owned());
+    member.start().unwrap();
+    wait::until(&Progress::start(), "a start that waits", limits::SETTLED, || {
+        let log = member.log_text();
+        Ok(if log.contains("waiting to join") { Ok(()) } else { Err(log) })
+    })
+    .unwrap();
+    let status = member.terminate().unwrap();
+    assert_eq!((status.code(), status.signal()), (Some(0), None));
+}
+
+#[test]
 fn a_frozen_member_is_not_ready_and_catches_up_when_it_thaws() {
     let mut cluster = Cluster::start(Server::Quorate, 3, &[]).unwrap();
     let leader = cluster.leader().unwrap();
