@@ -25,6 +25,7 @@ use crate::{
         membership::{self, KnownCluster},
         peer_addresses,
     },
+    scrub::Mark,
 };
 
 /// The pause between two rounds of asking peers for the membership.
@@ -49,6 +50,7 @@ pub struct Booted {
 pub async fn boot(config: &Config, epoch_seed: u64) -> Result<Booted, Fatal> {
     let settings = WalSettings::new(epoch_seed);
     let directory = open(config, &settings).await?;
+    let mark = Mark::find(&config.data_dir)?;
     // An older build leaves a directory that it cannot read as it is; opening the rows cuts them to the checkpoint.
     let state = checkpoint::machine_state(&FileSystem, &directory.generation_path())?;
     State::decode(&state).map_err(|error| unreadable_state(&error))?;
@@ -62,9 +64,16 @@ pub async fn boot(config: &Config, epoch_seed: u64) -> Result<Booted, Fatal> {
         machine.applied(),
         rows.at.index
     );
+    if let Some(mark) = &mark {
+        mark.scrub(machine.store()).await?;
+    }
     let configuration = quorate_replica::configuration(machine.members().iter());
     let checkpoint = SnapshotMeta { index: rows.at.index, term: rows.at.term, configuration };
     let recovery = recovery::recover(directory, &checkpoint, &settings).map_err(open_fatal)?;
+    // The checkpoint was read whole to be loaded, the log to be recovered.
+    if let Some(mark) = mark {
+        mark.clear()?;
+    }
     info!(
         checkpoint = recovery.recovered.snapshot.index.0,
         last = recovery.recovered.last_index.0,

@@ -214,6 +214,8 @@ impl Handle {
         let inner = &self.0;
         let term = inner.leadership.borrow().term;
         let (sequence, waiter) = inner.requests.wait();
+        let forget = Input::Forget(Sequence(sequence));
+        let asked = Asked::new(&inner.requests, sequence, &inner.inputs, forget);
         let request = RequestId { member: inner.identity.member_id(), life: inner.life, sequence };
         let Caller { user, auth_revision } = caller;
         let envelope = Envelope { user, auth_revision, ..Envelope::unstamped(request, command) };
@@ -227,8 +229,6 @@ impl Handle {
             waiter.await.map_err(|_| ProposeError::Stopping)?
         };
         let Ok(reply) = tokio::time::timeout(inner.request_timeout, answered).await else {
-            inner.requests.forget(sequence);
-            inner.inputs.send(Input::Forget(Sequence(sequence))).await.ok();
             let leader_lost = inner.leadership.borrow().term != term;
             return Err(if leader_lost {
                 ProposeError::TimeoutLeaderLost
@@ -236,6 +236,7 @@ impl Handle {
                 ProposeError::Timeout
             });
         };
+        asked.answered();
         reply
     }
 
@@ -257,15 +258,16 @@ impl Handle {
     pub async fn linearizable(&self) -> Result<(), ReadError> {
         let inner = &self.0;
         let (read, waiter) = inner.reads.wait();
+        let forget = Input::ForgetRead(ReadId(read));
+        let asked = Asked::new(&inner.reads, read, &inner.inputs, forget);
         let answered = async {
             inner.inputs.send(Input::Read(ReadId(read))).await.map_err(|_| ReadError::Stopping)?;
             waiter.await.map_err(|_| ReadError::Stopping)
         };
         let Ok(answer) = tokio::time::timeout(inner.request_timeout, answered).await else {
-            inner.reads.forget(read);
-            inner.inputs.send(Input::ForgetRead(ReadId(read))).await.ok();
             return Err(ReadError::Timeout);
         };
+        asked.answered();
         answer
     }
 
@@ -439,5 +441,40 @@ impl Handle {
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
         self.0.identity.cluster
+    }
+}
+
+/// A caller that waits for an answer. One that goes away without it, because its patience, its own deadline or its connection
+/// ended, is forgotten everywhere, so that nothing is done for it later.
+struct Asked<'a, T> {
+    waiters: &'a Pending<T>,
+    number: u64,
+    inputs: &'a mpsc::Sender<Input>,
+    /// What consensus is told; none once there is an answer.
+    forget: Option<Input>,
+}
+
+impl<'a, T> Asked<'a, T> {
+    fn new(
+        waiters: &'a Pending<T>,
+        number: u64,
+        inputs: &'a mpsc::Sender<Input>,
+        forget: Input,
+    ) -> Self {
+        Self { waiters, number, inputs, forget: Some(forget) }
+    }
+
+    fn answered(mut self) {
+        self.forget = None;
+    }
+}
+
+impl<T> Drop for Asked<'_, T> {
+    fn drop(&mut self) {
+        if let Some(forget) = self.forget.take() {
+            self.waiters.forget(self.number);
+            // No room: what waits for a leader is dropped at its deadline, and a read changes nothing.
+            self.inputs.try_send(forget).ok();
+        }
     }
 }

@@ -29,6 +29,12 @@ pub const LOG_MEMORY_BYTES_MAX: usize = 32 << 20;
 /// How long a reader of an old revision holds compaction back.
 pub const PIN_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// How long a disk may take to hold the mark of a Corrupt end. A sound one needs milliseconds.
+pub const CORRUPT_MARK_GRACE: Duration = Duration::from_secs(5);
+
+/// How often a scrub says how far it is: gigabytes take tens of seconds.
+pub const SCRUB_TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// How long calls in progress may take to finish when the member stops.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(5);
 

@@ -24,6 +24,7 @@ mod pending;
 mod publication;
 mod renewals;
 mod run;
+mod scrub;
 mod snapshots;
 mod trace;
 mod wal_loop;
@@ -63,7 +64,12 @@ fn serve(config: Config) -> Result<(), Fatal> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| {
         Fatal::new(Verdict::Failed, format!("cannot start the runtime: {error}"))
     })?;
-    runtime.block_on(run::run(config))
+    let data = config.data_dir.clone();
+    let outcome = runtime.block_on(run::run(config));
+    if let Err(fatal) = &outcome {
+        scrub::leave_mark(&data, fatal);
+    }
+    outcome
 }
 
 fn finish(outcome: Result<(), Fatal>) -> ExitCode {

@@ -83,7 +83,13 @@ struct Member {
 pub async fn run(config: Config) -> Result<(), Fatal> {
     let doors = http::bind(&config)
         .map_err(|error| Fatal::new(Verdict::Configuration, error.to_string()))?;
-    let booted = boot::boot(&config, rand::random()).await?;
+    // One future for the whole life: a signal that comes during the long work of a start is not lost.
+    let mut stop = std::pin::pin!(stop_signal());
+    let booted = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(()),
+        booted = boot::boot(&config, rand::random()) => booted?,
+    };
     if let Some(TornTail { path, offset, bytes }) = &booted.recovery.torn_tail {
         let path = path.display();
         warn!(%path, offset, bytes, "a crash cut off the log's last write; it is dropped, nobody was told of it");
@@ -103,7 +109,7 @@ pub async fn run(config: Config) -> Result<(), Fatal> {
         "the listeners are open"
     );
     let outcome = tokio::select! {
-        () = stop_signal() => Ok(()),
+        () = stop => Ok(()),
         Some(fatal) = member.failures.recv() => Err(fatal),
         Ok(why) = member.excluded.wait_for(Option::is_some) => Err(exclusion_fatal(*why)),
     };
@@ -454,6 +460,7 @@ fn settings(config: &Config, identity: &Identity, life: u64) -> Settings {
         strict_reconfig: config.strict_reconfig_check,
         learners_max: config.max_learners,
         feature_level_known: FEATURE_LEVEL_KNOWN,
+        request_timeout_ms: u64::try_from(config.request_timeout().as_millis()).unwrap_or(u64::MAX),
     }
 }
 

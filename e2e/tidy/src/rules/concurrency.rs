@@ -47,6 +47,10 @@ pub const SPAWNS: &[Exception] = &[
     may("node/src/peers/mod.rs", "a sender for each peer"),
     may("node/src/peers/receiver.rs", "a task for each connection of a peer"),
     may("node/src/peers/snapshot.rs", "reads rows for a snapshot, off the runtime's workers"),
+    may(
+        "node/src/scrub.rs",
+        "leaves the mark of a Corrupt end, off the thread that ends the process",
+    ),
     may("node/src/snapshots.rs", "writes a received snapshot, off the runtime's workers"),
     may("node/src/watch_stream.rs", "reads rows for a watch that lags, off the runtime's workers"),
     may("operator/src/run.rs", "wiring: controller, lease, pages"),

@@ -11,7 +11,8 @@
 //! A request is in the log at most once: it is sent again only after it was refused *before* acceptance, or once it is certain
 //! that the leader which may have accepted it lost the entry: another one was committed in its place, or one of a later term.
 //! Terms in a log never fall, so with that entry every one of the earlier term that will ever be committed has been seen.
-//! While its fate is unknown it just waits; apply answers it, or its asker's patience ends.
+//! While its fate is unknown it just waits; apply answers it, or its asker's patience ends: after its deadline it is not sent
+//! any more, whether or not somebody came to say that it is to be forgotten.
 
 use std::collections::BTreeMap;
 
@@ -51,10 +52,19 @@ enum Place {
     Superseded { attempt: u64 },
 }
 
-/// All of this member's requests that are not answered.
+/// A request that is not answered.
+#[derive(Debug)]
+struct Request {
+    proposal: Proposal,
+    place: Place,
+    /// From this moment on its asker has been told that it may or may not have happened.
+    deadline_ms: u64,
+}
+
+/// All of this member's requests that are not answered. Times are milliseconds of one monotonic clock, which the caller reads.
 #[derive(Debug, Default)]
 pub(crate) struct Proposals {
-    pending: BTreeMap<Sequence, (Proposal, Place)>,
+    pending: BTreeMap<Sequence, Request>,
     /// Those in `Place::Waiting`, in order of asking.
     waiting: BTreeMap<Sequence, ()>,
     /// Those in `Place::Accepted`, by place: leaders of two terms may each have given the same index away.
@@ -68,42 +78,47 @@ pub(crate) struct Proposals {
 }
 
 impl Proposals {
-    /// A request comes in.
-    pub(crate) fn ask(&mut self, proposal: Proposal) {
+    /// A request comes in, whose asker waits until the deadline.
+    pub(crate) fn ask(&mut self, proposal: Proposal, deadline_ms: u64) {
         let sequence = proposal.sequence;
-        let before = self.pending.insert(sequence, (proposal, Place::Waiting));
+        let request = Request { proposal, place: Place::Waiting, deadline_ms };
+        let before = self.pending.insert(sequence, request);
         assert!(before.is_none(), "INV-R4: request {} was asked twice", sequence.0);
         self.waiting.insert(sequence, ());
     }
 
     /// Takes what waits, for this member's own consensus.
-    pub(crate) fn take_for_consensus(&mut self) -> Vec<Proposal> {
-        self.take(&Place::Proposing)
+    pub(crate) fn take_for_consensus(&mut self, now_ms: u64) -> Vec<Proposal> {
+        self.take(&Place::Proposing, now_ms)
     }
 
     /// Takes what waits, for another member that leads. The number of the attempt goes with the message and comes back
     /// in a refusal, so that a late copy of an earlier refusal cannot send a request twice.
-    pub(crate) fn take_for_leader(&mut self, term: Term) -> (u64, Vec<Proposal>) {
+    pub(crate) fn take_for_leader(&mut self, term: Term, now_ms: u64) -> (u64, Vec<Proposal>) {
         self.attempts += 1;
         let attempt = self.attempts;
-        (attempt, self.take(&Place::Forwarded { attempt, term }))
+        (attempt, self.take(&Place::Forwarded { attempt, term }, now_ms))
     }
 
-    fn take(&mut self, place: &Place) -> Vec<Proposal> {
+    /// What waited beyond its deadline is dropped: nobody asks for it any more, and it would be a surprise.
+    fn take(&mut self, place: &Place, now_ms: u64) -> Vec<Proposal> {
         let waiting = std::mem::take(&mut self.waiting);
-        waiting
-            .into_keys()
-            .filter_map(|sequence| {
-                let (proposal, at) = self.pending.get_mut(&sequence)?;
-                *at = place.clone();
-                Some(proposal.clone())
-            })
-            .collect()
+        let mut taken = Vec::with_capacity(waiting.len());
+        for sequence in waiting.into_keys() {
+            let Some(request) = self.pending.get_mut(&sequence) else { continue };
+            if request.deadline_ms <= now_ms {
+                self.pending.remove(&sequence);
+                continue;
+            }
+            request.place = place.clone();
+            taken.push(request.proposal.clone());
+        }
+        taken
     }
 
     /// It got a place in a leader's log. Said too late, after the place was lost, it changes nothing.
     pub(crate) fn accepted(&mut self, sequence: Sequence, term: Term, index: LogIndex) {
-        let Some((_, place)) = self.pending.get_mut(&sequence) else { return };
+        let Some(Request { place, .. }) = self.pending.get_mut(&sequence) else { return };
         let current = match place {
             Place::Proposing => true,
             Place::Forwarded { term: of, .. } => *of == term,
@@ -122,7 +137,7 @@ impl Proposals {
     pub(crate) fn superseded(&mut self, index: LogIndex) {
         self.superseded = self.superseded.max(index);
         self.accepted = self.accepted.split_off(&(index.next(), Term(0)));
-        for (_, place) in self.pending.values_mut() {
+        for Request { place, .. } in self.pending.values_mut() {
             if let Place::Forwarded { attempt, .. } = *place {
                 *place = Place::Superseded { attempt };
             }
@@ -132,7 +147,7 @@ impl Proposals {
     /// It was refused before acceptance, by consensus here (no attempt) or by the leader it was forwarded to: it may be
     /// sent again. Whether this refusal was news.
     pub(crate) fn refused(&mut self, sequence: Sequence, attempt: Option<u64>) -> bool {
-        let Some((_, place)) = self.pending.get_mut(&sequence) else { return false };
+        let Some(Request { place, .. }) = self.pending.get_mut(&sequence) else { return false };
         let current = match (&*place, attempt) {
             (Place::Proposing, None) => true,
             (
@@ -167,7 +182,7 @@ impl Proposals {
                 break;
             }
             entry.remove();
-            if let Some((_, place)) = self.pending.get_mut(&sequence) {
+            if let Some(Request { place, .. }) = self.pending.get_mut(&sequence) {
                 assert!(
                     at < index || *place != Place::Accepted { term, index },
                     "INV-R4: the entry that holds request {} was committed without it",
@@ -181,7 +196,7 @@ impl Proposals {
 
     /// What went to a leader of an earlier term, and was not in what that one got committed, is in no log that counts.
     fn wait_again(&mut self, term: Term) {
-        for (sequence, (_, place)) in &mut self.pending {
+        for (sequence, Request { place, .. }) in &mut self.pending {
             if matches!(place, Place::Forwarded { term: earlier, .. } if *earlier < term) {
                 *place = Place::Waiting;
                 self.waiting.insert(*sequence, ());
@@ -212,6 +227,10 @@ impl Proposals {
 mod tests {
     use super::*;
 
+    const NOW: u64 = 1_000;
+    /// A deadline that no test reaches.
+    const LATER: u64 = 8_000;
+
     fn proposal(sequence: u64) -> Proposal {
         Proposal {
             sequence: Sequence(sequence),
@@ -228,13 +247,13 @@ mod tests {
     #[test]
     fn what_was_refused_goes_to_the_next_leader_and_what_is_unknown_stays() {
         let mut proposals = Proposals::default();
-        proposals.ask(proposal(1));
-        proposals.ask(proposal(2));
-        let (first, sent) = proposals.take_for_leader(Term(1));
+        proposals.ask(proposal(1), LATER);
+        proposals.ask(proposal(2), LATER);
+        let (first, sent) = proposals.take_for_leader(Term(1), NOW);
         assert_eq!(sequences(&sent), [1, 2]);
         assert!(proposals.refused(Sequence(2), Some(first)));
         assert!(!proposals.refused(Sequence(2), Some(first)), "it waits already");
-        let (_, sent) = proposals.take_for_leader(Term(1));
+        let (_, sent) = proposals.take_for_leader(Term(1), NOW);
         assert_eq!(sequences(&sent), [2]);
         assert!(!proposals.refused(Sequence(2), Some(first)), "a late copy of an old refusal");
         assert_eq!(proposals.pending(), 2);
@@ -243,15 +262,15 @@ mod tests {
     #[test]
     fn an_overwritten_entry_is_proposed_again_and_a_committed_one_is_not() {
         let mut proposals = Proposals::default();
-        proposals.ask(proposal(1));
-        proposals.ask(proposal(2));
-        proposals.take_for_consensus();
+        proposals.ask(proposal(1), LATER);
+        proposals.ask(proposal(2), LATER);
+        proposals.take_for_consensus(NOW);
         proposals.accepted(Sequence(1), Term(1), LogIndex(5));
         proposals.accepted(Sequence(2), Term(1), LogIndex(6));
         proposals.committed(Term(1), LogIndex(5), Some(Sequence(1)));
         assert!(!proposals.any_waiting());
         proposals.committed(Term(2), LogIndex(6), None);
-        assert_eq!(sequences(&proposals.take_for_consensus()), [2]);
+        assert_eq!(sequences(&proposals.take_for_consensus(NOW)), [2]);
         assert_eq!(proposals.pending(), 1);
     }
 
@@ -259,9 +278,9 @@ mod tests {
     fn a_request_whose_entry_a_snapshot_swallowed_is_not_sent_again() {
         let mut proposals = Proposals::default();
         for sequence in 1..=3 {
-            proposals.ask(proposal(sequence));
+            proposals.ask(proposal(sequence), LATER);
         }
-        proposals.take_for_leader(Term(1));
+        proposals.take_for_leader(Term(1), NOW);
         proposals.accepted(Sequence(1), Term(1), LogIndex(5));
         proposals.accepted(Sequence(3), Term(1), LogIndex(8));
         proposals.superseded(LogIndex(6));
@@ -270,21 +289,21 @@ mod tests {
         proposals.committed(Term(1), LogIndex(7), None);
         assert!(!proposals.any_waiting());
         proposals.committed(Term(2), LogIndex(8), None);
-        assert_eq!(sequences(&proposals.take_for_consensus()), [3], "not in the snapshot");
+        assert_eq!(sequences(&proposals.take_for_consensus(NOW)), [3], "not in the snapshot");
         assert_eq!(proposals.pending(), 3);
     }
 
     #[test]
     fn two_terms_may_have_given_the_same_place_away() {
         let mut proposals = Proposals::default();
-        proposals.ask(proposal(1));
-        proposals.ask(proposal(2));
-        proposals.take_for_leader(Term(1));
+        proposals.ask(proposal(1), LATER);
+        proposals.ask(proposal(2), LATER);
+        proposals.take_for_leader(Term(1), NOW);
         proposals.accepted(Sequence(1), Term(1), LogIndex(5));
         proposals.accepted(Sequence(2), Term(2), LogIndex(5));
         proposals.committed(Term(2), LogIndex(5), Some(Sequence(2)));
         assert_eq!(
-            sequences(&proposals.take_for_leader(Term(3)).1),
+            sequences(&proposals.take_for_leader(Term(3), NOW).1),
             [1],
             "only the first has lost it"
         );
@@ -293,8 +312,8 @@ mod tests {
     #[test]
     fn a_request_found_in_the_log_by_another_way_is_not_sent_again() {
         let mut proposals = Proposals::default();
-        proposals.ask(proposal(1));
-        let (attempt, _) = proposals.take_for_leader(Term(1));
+        proposals.ask(proposal(1), LATER);
+        let (attempt, _) = proposals.take_for_leader(Term(1), NOW);
         proposals.committed(Term(1), LogIndex(9), Some(Sequence(1)));
         assert_eq!(proposals.pending(), 0);
         assert!(!proposals.refused(Sequence(1), Some(attempt)));
@@ -304,15 +323,15 @@ mod tests {
     fn what_a_lost_leader_was_sent_goes_to_the_next_one_once_an_entry_of_a_later_term_is_committed()
     {
         let mut proposals = Proposals::default();
-        proposals.ask(proposal(1));
-        proposals.ask(proposal(2));
-        proposals.take_for_leader(Term(4));
+        proposals.ask(proposal(1), LATER);
+        proposals.ask(proposal(2), LATER);
+        proposals.take_for_leader(Term(4), NOW);
         proposals.committed(Term(4), LogIndex(7), None);
         assert!(!proposals.any_waiting(), "the leader of that term may still have it");
         // The first one was in what the lost leader replicated.
         proposals.committed(Term(4), LogIndex(8), Some(Sequence(1)));
         proposals.committed(Term(5), LogIndex(9), None);
-        assert_eq!(sequences(&proposals.take_for_leader(Term(5)).1), [2]);
+        assert_eq!(sequences(&proposals.take_for_leader(Term(5), NOW).1), [2]);
         // The lost leader's answer comes at last: its entry was overwritten.
         proposals.accepted(Sequence(2), Term(4), LogIndex(9));
         proposals.committed(Term(5), LogIndex(10), None);
@@ -322,12 +341,30 @@ mod tests {
     #[test]
     fn what_may_be_in_a_snapshot_is_sent_again_only_if_it_was_refused() {
         let mut proposals = Proposals::default();
-        proposals.ask(proposal(1));
-        proposals.ask(proposal(2));
-        let (attempt, _) = proposals.take_for_leader(Term(4));
+        proposals.ask(proposal(1), LATER);
+        proposals.ask(proposal(2), LATER);
+        let (attempt, _) = proposals.take_for_leader(Term(4), NOW);
         proposals.superseded(LogIndex(20));
         assert!(proposals.refused(Sequence(2), Some(attempt)));
         proposals.committed(Term(5), LogIndex(21), None);
-        assert_eq!(sequences(&proposals.take_for_leader(Term(5)).1), [2]);
+        assert_eq!(sequences(&proposals.take_for_leader(Term(5), NOW).1), [2]);
+    }
+
+    #[test]
+    fn what_waits_beyond_its_deadline_is_dropped_and_what_lost_its_place_is_no_exception() {
+        let mut proposals = Proposals::default();
+        for (sequence, deadline_ms) in [(1, 999), (2, 1_000), (3, 1_001), (4, 900)] {
+            proposals.ask(proposal(sequence), deadline_ms);
+        }
+        // The fourth was with a leader when its time ran out, and lost its place there.
+        assert_eq!(sequences(&proposals.take_for_leader(Term(1), 0).1), [1, 2, 3, 4]);
+        for sequence in 1..=3 {
+            assert!(proposals.refused(Sequence(sequence), Some(1)));
+        }
+        assert_eq!(sequences(&proposals.take_for_leader(Term(1), NOW).1), [3]);
+        assert_eq!(proposals.pending(), 2, "of what may be in a log nothing is known");
+        proposals.committed(Term(2), LogIndex(9), None);
+        assert_eq!(sequences(&proposals.take_for_consensus(NOW)), [3]);
+        assert_eq!(proposals.pending(), 1);
     }
 }

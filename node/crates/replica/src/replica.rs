@@ -34,6 +34,9 @@ pub struct Settings {
     pub learners_max: usize,
     /// The highest feature level that this build knows.
     pub feature_level_known: FeatureLevel,
+    /// Milliseconds after which whoever asked for a change is told that it may or may not have happened (etcd's ReqTimeout). What
+    /// still waits for a leader then is dropped, to within a tick.
+    pub request_timeout_ms: u64,
 }
 
 /// Everything that can happen to the consensus side.
@@ -161,6 +164,8 @@ pub struct Replica {
     next_ticket: u64,
     reads: Reads,
     clock: LeaseClock,
+    /// Milliseconds of ticks since this process began: what deadlines are counted in.
+    now_ms: u64,
     applied: ApplyReport,
     soft: SoftState,
     /// Requests that were refused wait for a tick or a new leader before they are sent again.
@@ -199,6 +204,7 @@ impl Replica {
             next_ticket: 0,
             reads: Reads::default(),
             clock: LeaseClock::new(applied.clock),
+            now_ms: 0,
             soft: SoftState::default(),
             applied,
             hold: false,
@@ -256,6 +262,7 @@ impl Replica {
     }
 
     fn tick(&mut self, elapsed_ms: u64) {
+        self.now_ms += elapsed_ms;
         if self.leads() {
             self.clock.advance(elapsed_ms);
             self.housekeeping();
@@ -341,7 +348,7 @@ impl Replica {
             self.output.failed.push((proposal.sequence, Failure::TooManyRequests));
             return;
         }
-        self.proposals.ask(proposal);
+        self.proposals.ask(proposal, self.now_ms + self.settings.request_timeout_ms);
     }
 
     fn apply_gap(&self) -> u64 {
@@ -354,7 +361,7 @@ impl Replica {
             return;
         }
         if self.leads() {
-            for proposal in self.proposals.take_for_consensus() {
+            for proposal in self.proposals.take_for_consensus(self.now_ms) {
                 let ticket = Ticket::Own(proposal.sequence);
                 match self.check_change(proposal.change.is_some(), &proposal.envelope) {
                     Ok(()) => self.propose_payload(ticket, proposal.envelope, proposal.change),
@@ -362,7 +369,10 @@ impl Replica {
                 }
             }
         } else if self.soft.leader.is_some() {
-            let (attempt, proposals) = self.proposals.take_for_leader(self.soft.term);
+            let (attempt, proposals) = self.proposals.take_for_leader(self.soft.term, self.now_ms);
+            if proposals.is_empty() {
+                return;
+            }
             let requests = proposals
                 .into_iter()
                 .map(|proposal| ForwardedRequest {
@@ -701,5 +711,7 @@ fn merge_answers(into: &mut PeerBody, from: &PeerBody) -> bool {
     }
 }
 
+#[cfg(test)]
+mod deadline_tests;
 #[cfg(test)]
 mod level_tests;

@@ -5,6 +5,7 @@
 //!     LOCK            held by the process that uses the directory
 //!     MANIFEST        names cluster, member, generation and checkpoint
 //!     FORMING         only while a formation is unfinished (prepare.rs)
+//!     CORRUPT         only while damage that was met is not known to be mended (corrupt_mark.rs)
 //!     gen-2/          rows, index and checkpoint of the generation that counts
 //!     gen-3/          a generation being built beside it, or one that a crash left: removed at the next start
 //!     wal/            the log; outside generations
@@ -206,7 +207,10 @@ impl DataDirectory {
     }
 }
 
-fn disk_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+pub(crate) fn disk_error(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_path_buf();
     move |source| DirectoryError::Disk { action, path, source }
 }

@@ -27,6 +27,7 @@
 //! - [`wal`]: the log: one write and one sync a batch, recovery that cuts or refuses, old entries for followers.
 //! - [`manifest`], [`directory`]: the file that says what counts, the lock, the switch of generations.
 //! - [`prepare`], [`recovery`]: how a data directory begins, and what a start makes of whatever is there.
+//! - [`corrupt_mark`]: what a member that met damage leaves, so that its next start looks at everything ([`rows::Scrub`]).
 //! - [`identity`]: ids of members and clusters, hashed as etcd hashes them.
 //!
 //! # What this room does not know
@@ -50,6 +51,7 @@
 //! incremental checkpoints and an index on disk (ADR 2), compression.
 
 pub mod checkpoint;
+pub mod corrupt_mark;
 pub mod damage;
 pub mod directory;
 pub mod disk;

@@ -70,6 +70,9 @@ pub const FETCH_ATTEMPTS_MAX: usize = 4;
 /// A manifest larger than this is damage: it holds one configuration and a token.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
+/// What is read of the mark of a corrupt member: one message for people.
+pub const CORRUPT_MARK_BYTES_MAX: usize = 4 << 10;
+
 /// A rows segment is full above this. Large enough that a million rows are six files, small enough that rewriting one is a matter of
 /// a second. Offsets are `u32`, so nothing above 4 GiB would do.
 pub const ROWS_SEGMENT_BYTES: u32 = 64 << 20;

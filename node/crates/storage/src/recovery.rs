@@ -14,6 +14,7 @@ use quorate_consensus::{
     HardState, LogIndex, MemberId, Record, Recovered, SnapshotMeta, Term, Token,
 };
 
+use crate::corrupt_mark::CORRUPT_NAME;
 use crate::damage::Damage;
 use crate::directory::{DataDirectory, DirectoryError, LOCK_NAME, WAL_NAME};
 use crate::disk::Disk;
@@ -301,7 +302,8 @@ pub(crate) fn look(disk: &dyn Disk, data: &Path) -> Result<Contents, OpenError> 
     if has(MANIFEST_NAME) {
         return Ok(Contents::Manifest);
     }
-    let ours = |name: &str| name == WAL_NAME || generation_number(name).is_some();
+    let ours =
+        |name: &str| name == WAL_NAME || name == CORRUPT_NAME || generation_number(name).is_some();
     let harmless = ["lost+found", LOCK_NAME, FORMING_NAME, MANIFEST_NEW_NAME];
     let stranger = names.iter().find(|name| !ours(name) && !harmless.contains(&name.as_str()));
     let damage = |what: String| OpenError::Corrupt(Damage::new(data.to_path_buf(), 0, what));

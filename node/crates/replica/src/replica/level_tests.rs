@@ -34,6 +34,7 @@ impl Bench {
             strict_reconfig: true,
             learners_max: 1,
             feature_level_known: NEW,
+            request_timeout_ms: 7_000,
         };
         let mut configuration = Configuration::default();
         configuration.voters.insert(id);

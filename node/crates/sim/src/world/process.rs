@@ -241,6 +241,7 @@ impl Process {
             strict_reconfig: true,
             learners_max: 2,
             feature_level_known: known,
+            request_timeout_ms: super::requests::PATIENCE_US / 1000,
         };
         let recovered = recovery.recovered.clone();
         let replica = Replica::new(settings, recovery.recovered, applier.report());

@@ -17,7 +17,7 @@ use crate::judge::{Operation, Outcome, Range, Request, Response};
 const TICK_COUNTS_US_MAX: u64 = 1_000_000;
 
 /// How long clients wait, in microseconds.
-const PATIENCE_US: u64 = 2_500_000;
+pub(super) const PATIENCE_US: u64 = 2_500_000;
 
 /// When an operation that has no answer returned.
 pub(crate) const OPEN: u64 = u64::MAX;

@@ -217,6 +217,19 @@ impl Index {
         count
     }
 
+    /// How many versions there are of all keys together. Visits every one.
+    #[must_use]
+    pub fn versions(&self) -> u64 {
+        let mut count = 0;
+        for leaf in self.branches.iter().flat_map(|branch| &branch.node.leaves) {
+            let mut entries = leaf.node.entries();
+            while let Some(entry) = entries.next() {
+                count += entry.versions().count() as u64;
+            }
+        }
+        count
+    }
+
     /// Drops what a compaction at the main revision `at` allows from up to `leaves_max` leaves, and says where to go on; `None`
     /// when the last leaf is done. Leaves without anything to drop are passed without a look inside.
     pub fn compact_step(

@@ -114,6 +114,8 @@ impl Pair {
     }
 
     fn check_all(&self) {
+        let versions: usize = self.model.0.values().map(Vec::len).sum();
+        assert_eq!(self.index.versions(), versions as u64);
         for key in self.model.0.keys() {
             for version in &self.model.0[key] {
                 assert_eq!(self.index.get(key, version.revision), Some(*version), "{key:?}");

@@ -8,6 +8,7 @@ use quorate_consensus::{Configuration, Entry};
 
 use super::*;
 use crate::checkpoint::{CheckpointAt, Step as CheckpointStep};
+use crate::corrupt_mark;
 use crate::disk::mem::{Fault, MemDisk};
 use crate::prepare::{Founder, Founding, PrepareError, Prepared, form, join};
 use crate::rows::{RowSettings, RowStore};
@@ -424,6 +425,26 @@ fn data_without_a_manifest_is_never_formed_over() {
     disk.create_dir(Path::new("/data/member")).unwrap();
     let error = open_error(form_a(&disk, "t").unwrap_err());
     assert!(error.to_string().contains("\"member\""), "{error}");
+}
+
+#[test]
+fn a_mark_of_corruption_is_part_of_a_member_and_no_empty_directory() {
+    let disk = formed();
+    assert!(corrupt_mark::leave(&disk, Path::new(DATA), "rows-1 is damaged").unwrap());
+    drop(reopen(&disk).unwrap());
+    let words = corrupt_mark::words(&disk, Path::new(DATA)).unwrap();
+    assert_eq!(
+        words.as_deref(),
+        Some("rows-1 is damaged"),
+        "a start by itself does not take it away"
+    );
+    disk.remove_dir_all(Path::new("/data/wal")).unwrap();
+    disk.remove_dir_all(Path::new("/data/gen-1")).unwrap();
+    disk.remove_file(Path::new("/data/MANIFEST")).unwrap();
+    for error in [reopen(&disk).err().unwrap(), open_error(form_a(&disk, "t").unwrap_err())] {
+        assert_eq!(error.verdict(), Some(Verdict::Corrupt), "{error}");
+        assert!(error.to_string().contains("\"CORRUPT\" is there"), "{error}");
+    }
 }
 
 fn open_error(error: PrepareError) -> OpenError {

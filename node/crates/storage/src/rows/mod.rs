@@ -16,6 +16,7 @@ mod cursor;
 pub(crate) mod frame;
 mod pins;
 mod reader;
+mod scrub;
 pub(crate) mod segment;
 mod shared;
 mod store;
@@ -31,6 +32,7 @@ pub use compaction::{Compaction, Work};
 pub use frame::ROWS_FORMAT;
 pub use pins::{Pin, PinRefused};
 pub use reader::{RowReader, Sizes};
+pub use scrub::Scrub;
 pub(crate) use shared::Shared;
 pub use store::{Opened, RowStore};
 

@@ -17,6 +17,7 @@ use crate::limits::{ROWS_BUFFER_BYTES_KEPT, ROWS_PENDING_BYTES_MAX};
 use crate::rows::compaction::Compaction;
 use crate::rows::frame::{ROW_HEADER_BYTES, is_tombstone, key_of, put_row};
 use crate::rows::reader::RowReader;
+use crate::rows::scrub::Scrub;
 use crate::rows::segment::{Segment, SegmentFile, Table, create_segment};
 use crate::rows::shared::as_machine;
 use crate::rows::{RowSettings, Shared, StoreError};
@@ -207,6 +208,12 @@ impl RowStore {
         assert!(!self.compaction_given, "INV-S1: a store has one compaction");
         self.compaction_given = true;
         Compaction::new(self.shared.clone())
+    }
+
+    /// A look at everything that an opened store holds, before anything is appended or compacted.
+    #[must_use]
+    pub fn scrub(&self) -> Scrub {
+        Scrub::new(self.shared.clone())
     }
 }
 

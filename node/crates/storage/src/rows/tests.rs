@@ -15,6 +15,7 @@ use crate::disk::mem::{Fault, MemDisk};
 use crate::disk::{Disk, FileSystem};
 
 mod damage;
+mod scrub;
 mod threads;
 
 /// Small, so that some hundred writes fill and rewrite many segments.
@@ -427,6 +428,10 @@ impl World {
         }
         store.flush().unwrap();
         assert_eq!(self.main, self.model.main, "replay ends where the log ended");
+        // Live rows, dead ones and rewritten ones: what nobody damaged is whole.
+        let sizes = store.reader().sizes();
+        let headers = (sizes.segments * frame::SEGMENT_HEADER_BYTES) as u64;
+        assert_eq!(scrub::scrubbed(&store).unwrap(), sizes.rows_bytes - headers);
         self.compaction = Some(store.compaction());
         self.store = Some(store);
         self.check();

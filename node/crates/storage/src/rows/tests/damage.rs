@@ -12,7 +12,7 @@ use crate::rows::segment::segment_name;
 use crate::rows::{Opened, StoreError};
 use crate::sealed::seal;
 
-fn flip(world: &World, name: &str, at: u64) {
+pub(super) fn flip(world: &World, name: &str, at: u64) {
     let file = world.disk.open(&directory().join(name)).unwrap();
     let mut byte = [0];
     file.read_at(at, &mut byte).unwrap();
