@@ -6,6 +6,7 @@ use crate::alarms;
 use crate::desired::Desired;
 use crate::limits::{LONG_UNREACHABLE, RESTART_LIMIT};
 use crate::objects::labels::Owner;
+use crate::objects::pod::settings_digest;
 use crate::observed::{MemberAnswer, MemberView, Membership, Observed};
 use crate::reason::short;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -137,6 +138,12 @@ impl<'a> World<'a> {
         let Some(pod) = self.pod(ordinal) else { return true };
         let silent = self.observed.answer(id).is_none() && !is_ready(pod);
         silent && (!runs(pod) || self.long_unreachable(id))
+    }
+
+    /// Whether a pod was made with other settings than the wanted ones.
+    pub(crate) fn is_outdated(&self, pod: &Pod) -> bool {
+        let made_with = annotation(&pod.metadata, names::ANNOTATION_SETTINGS);
+        made_with != Some(settings_digest(self.desired).as_str())
     }
 
     /// How long ago something was, as the API server's clock has it; nothing for a time to come.
