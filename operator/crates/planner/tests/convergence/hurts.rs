@@ -139,15 +139,20 @@ impl World {
     }
 
     fn hurt_data(&mut self, kind: &str) -> bool {
-        let claims: Vec<String> = self.live.claims.keys().cloned().collect();
-        let Some(name) = self.random.pick(&claims).cloned() else { return false };
-        let uid = self.live.claims[&name].metadata.uid.clone().expect("set at creation");
-        let Some(Disk::Data { cluster, member, .. }) = self.disks.get(&uid).cloned() else {
+        // Only what can be hurt is drawn, so that each kind happens in a short run too.
+        let holds = |uid: &String| match self.disks.get(uid)? {
+            Disk::Data { cluster, member, .. } => Some((*cluster, *member)),
+            Disk::Empty | Disk::Broken { .. } => None,
+        };
+        let used = self.live.claims.iter().filter_map(|(name, claim)| {
+            let uid = claim.metadata.uid.as_ref()?;
+            let (cluster, member) = holds(uid).filter(|(_, member)| self.may_lose(*member))?;
+            Some((name.clone(), uid.clone(), cluster, member))
+        });
+        let used: Vec<_> = used.collect();
+        let Some((name, uid, cluster, member)) = self.random.pick(&used).cloned() else {
             return false;
         };
-        if !self.may_lose(member) {
-            return false;
-        }
         let now = self.now();
         match kind {
             "claim deleted" => {
