@@ -4,7 +4,6 @@
 //!
 //! Messages carry no times and no counters, so that a status that says the same is the same.
 
-use crate::alarms;
 use crate::draft::Draft;
 use crate::growth;
 use crate::memory::member_id;
@@ -186,7 +185,7 @@ pub(crate) fn findings(draft: &Draft<'_>) -> Vec<Finding> {
 fn available(draft: &Draft<'_>, facts: &Facts) -> Finding {
     let no = |reason, message: &str| finding(ConditionType::Available, false, reason, message);
     let follows = facts.leader.is_some() && facts.following >= quorum(facts.voters);
-    if follows && alarms::corrupt(&draft.world) {
+    if follows && draft.world.observed.is_corrupt() {
         no("CorruptAlarm", "the alarm CORRUPT stands: writes are refused and no member is ready")
     } else if facts.leader.is_some() && facts.voters > 0 && facts.following >= quorum(facts.voters)
     {

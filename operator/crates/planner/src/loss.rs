@@ -4,7 +4,6 @@
 //! store accuses it of corruption, its node is lost. Being unreachable is none, nor is crashing.
 
 use crate::action::Alarm;
-use crate::alarms;
 use crate::memory::member_id;
 use crate::observed::{NodeView, Nodes};
 use crate::reason::Reason;
@@ -65,7 +64,7 @@ pub(crate) enum NodeFate {
 /// its claim goes or the store accuses it.
 pub(crate) fn of(world: &World<'_>, member: &MemberStatus) -> Option<Loss> {
     let id = member_id(member).filter(|_id| member.role.is_listed())?;
-    if alarms::standing(world).contains(&(id, Alarm::Corrupt)) {
+    if world.observed.alarms().contains(&(id, Alarm::Corrupt)) {
         return Some(Loss::Alarm);
     }
     if let Some(how) = claim(world, member) {

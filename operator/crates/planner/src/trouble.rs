@@ -1,7 +1,6 @@
 //! Trouble: what is known of a cluster that suffers, in words: a lost quorum, alarms, lost members.
 
 use crate::action::Alarm;
-use crate::alarms;
 use crate::draft::Draft;
 use crate::limits::STOP_LIMIT;
 use crate::loss::{self, Loss, NodeFate};
@@ -82,7 +81,7 @@ fn never_stops(world: &World<'_>, member: &MemberStatus) -> bool {
 
 /// That data differ between members.
 pub(crate) fn corruption(draft: &Draft<'_>) -> Option<Trouble> {
-    let standing = alarms::standing(&draft.world);
+    let standing = draft.world.observed.alarms();
     let accused: Vec<u64> = standing
         .iter()
         .filter(|(_id, alarm)| *alarm == Alarm::Corrupt)
@@ -115,7 +114,7 @@ pub(crate) fn corruption(draft: &Draft<'_>) -> Option<Trouble> {
 /// That a member has no room left, with what fills it.
 pub(crate) fn full_store(draft: &Draft<'_>) -> Option<Trouble> {
     let world = draft.world;
-    let standing = alarms::standing(&world);
+    let standing = world.observed.alarms();
     let full: Vec<u64> = standing
         .iter()
         .filter(|(_id, alarm)| *alarm == Alarm::NoSpace)

@@ -2,7 +2,6 @@
 //! leads, who is well.
 
 use crate::action::Exactly;
-use crate::alarms;
 use crate::desired::Desired;
 use crate::limits::{LONG_UNREACHABLE, RESTART_LIMIT};
 use crate::objects::labels::Owner;
@@ -74,15 +73,9 @@ impl<'a> World<'a> {
         made || adopted
     }
 
-    /// The member that leads: the one that says so itself in the highest term that anybody reports.
+    /// The member that leads.
     pub(crate) fn leader(&self) -> Option<u64> {
-        let answers = || {
-            self.observed.members.keys().filter_map(|id| Some((*id, self.observed.answer(*id)?)))
-        };
-        let term = answers().map(|(_id, answer)| answer.term).max()?;
-        answers()
-            .find(|(id, answer)| answer.term == term && answer.leader == Some(*id))
-            .map(|(id, _answer)| id)
+        self.observed.leader()
     }
 
     /// The answer of a member that sees the leader.
@@ -108,7 +101,8 @@ impl<'a> World<'a> {
     /// asked for.
     pub(crate) fn is_well(&self, id: u64, ordinal: i32) -> bool {
         let pod = self.pod(ordinal).filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        self.follows(id).is_some() && pod.is_some_and(|pod| is_ready(pod) || alarms::corrupt(self))
+        self.follows(id).is_some()
+            && pod.is_some_and(|pod| is_ready(pod) || self.observed.is_corrupt())
     }
 
     /// For how long a joiner has made no progress: silent, or with an applied index that stands still

@@ -74,7 +74,7 @@ pub(crate) fn patient(draft: &Draft<'_>, roster: &Roster) -> Option<Patient> {
 
 /// Who is right is only known while those that are not accused are a majority.
 fn may_count(world: &World<'_>, roster: &Roster, loss: &Loss) -> bool {
-    let accused = crate::alarms::standing(world);
+    let accused = world.observed.alarms();
     let accused = |id: u64| accused.contains(&(id, crate::action::Alarm::Corrupt));
     *loss != Loss::Alarm || roster.voters_that(|id| !accused(id)) >= quorum(roster.voters())
 }

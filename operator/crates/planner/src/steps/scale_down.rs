@@ -2,7 +2,6 @@
 //! deleted, its claim as the retention policy says.
 
 use crate::action::Action;
-use crate::alarms;
 use crate::draft::Draft;
 use crate::limits::STOP_LIMIT;
 use crate::loss::{self, NodeFate};
@@ -151,7 +150,7 @@ pub(crate) fn clear_away(draft: &mut Draft<'_>, roster: Option<&Roster>, ordinal
 fn disarm(draft: &mut Draft<'_>, roster: Option<&Roster>, member: &MemberStatus) -> bool {
     let Some(id) = member_id(member) else { return false };
     let raised: Vec<_> =
-        alarms::standing(&draft.world).into_iter().filter(|(of, _alarm)| *of == id).collect();
+        draft.world.observed.alarms().into_iter().filter(|(of, _alarm)| *of == id).collect();
     for (id, alarm) in raised.iter().filter(|_raised| roster.is_some()) {
         draft.act(Action::DisarmAlarm { id: *id, alarm: *alarm });
     }
