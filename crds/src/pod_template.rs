@@ -19,15 +19,7 @@ pub struct PodTemplate {
     /// Labels of the pods, in addition to the operator's own. A change reaches running pods without
     /// a restart; a label that is taken away here leaves a pod at its next restart.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[x_kube(validation = (reserved::LABEL_RULE, reserved::LABEL_MESSAGE))]
-    #[schemars(extend(
-        "maxProperties" = limits::LIST_MAX,
-        "additionalProperties" = {
-            "type": "string",
-            "maxLength": reserved::LABEL_VALUE_MAX,
-            "pattern": reserved::LABEL_VALUE_PATTERN
-        }
-    ))]
+    #[schemars(schema_with = "reserved::labels")]
     pub labels: BTreeMap<String, String>,
     /// Annotations of the pods. A change restarts the members one at a time, because those who read
     /// annotations mostly read them when a pod is made.

@@ -172,6 +172,17 @@ pub enum MemberRole {
     Removed,
 }
 
+impl MemberRole {
+    /// Whether the store lists a member of this role.
+    #[must_use]
+    pub fn is_listed(self) -> bool {
+        match self {
+            Self::Learner | Self::Voter => true,
+            Self::Pending | Self::Removed => false,
+        }
+    }
+}
+
 /// What a member does now, as its pod and its answers show it.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberHealth {

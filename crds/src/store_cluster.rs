@@ -103,15 +103,7 @@ pub struct StoreClusterSpec {
     /// change reaches Services, sets, the budget and running pods without a restart; volumes keep the
     /// labels that they were made with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[x_kube(validation = (reserved::LABEL_RULE, reserved::LABEL_MESSAGE))]
-    #[schemars(extend(
-        "maxProperties" = limits::LIST_MAX,
-        "additionalProperties" = {
-            "type": "string",
-            "maxLength": reserved::LABEL_VALUE_MAX,
-            "pattern": reserved::LABEL_VALUE_PATTERN
-        }
-    ))]
+    #[schemars(schema_with = "reserved::labels")]
     pub labels: BTreeMap<String, String>,
     /// A part of the members' pods: labels, annotations, service account, user and groups, runtime
     /// class, time to stop.
@@ -258,7 +250,7 @@ pub struct ServiceSpec {
     pub annotations: BTreeMap<String, String>,
     /// Labels of the Service, in addition to the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[x_kube(validation = (reserved::LABEL_RULE, reserved::LABEL_MESSAGE))]
+    #[schemars(schema_with = "reserved::labels")]
     #[schemars(extend("maxProperties" = limits::LIST_MAX))]
     pub labels: BTreeMap<String, String>,
 }

@@ -8,13 +8,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use quorate_crds::StoreClusterStatus;
-use quorate_planner::{MemberView, Observed, Plan};
+use quorate_crds::{MemberRole, StoreClusterStatus};
+use quorate_planner::{Alarm, Observed, Plan};
 
 use crate::error_policy::ClusterKey;
-
-/// The alarms of a store that are counted; each has a series while its cluster is looked at.
-const ALARMS: [&str; 2] = ["NOSPACE", "CORRUPT"];
 
 /// One StoreCluster.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -65,13 +62,7 @@ impl Figures {
     /// The figures of a cluster that was observed and planned for.
     pub(crate) fn of(desired: i32, observed: &Observed, plan: &Plan) -> Figures {
         let status: &StoreClusterStatus = plan.status.as_ref().unwrap_or(&observed.status);
-        let voter = |role| match role {
-            quorate_crds::MemberRole::Voter => true,
-            quorate_crds::MemberRole::Pending
-            | quorate_crds::MemberRole::Learner
-            | quorate_crds::MemberRole::Removed => false,
-        };
-        let voters = status.members.iter().filter(|member| voter(member.role)).count();
+        let voters = status.members.iter().filter(|member| member.role == MemberRole::Voter);
         let conditions = status.conditions.iter().map(|condition| {
             let value = match condition.status.as_str() {
                 "True" => 1,
@@ -83,29 +74,20 @@ impl Figures {
         Figures {
             desired: desired.into(),
             listed: status.replicas.into(),
-            voters: i64::try_from(voters).unwrap_or(i64::MAX),
+            voters: i64::try_from(voters.count()).unwrap_or(i64::MAX),
             ready: status.ready_replicas.into(),
             conditions: conditions.collect(),
             waits: plan.waiting.iter().map(|waiting| waiting.reason.as_str()).collect(),
-            alarms: alarms(&observed.members),
+            alarms: count(&observed.alarms()),
         }
     }
 }
 
-/// How many members raised each alarm. Every member tells all of them, in the same words for the same
-/// one (`memberID:<id> alarm:<name>`).
-fn alarms(members: &BTreeMap<u64, MemberView>) -> BTreeMap<&'static str, i64> {
-    let errors = members.values().flat_map(|view| match view {
-        MemberView::Answered(answer) => answer.errors.as_slice(),
-        MemberView::Unreachable { .. } => &[],
-    });
-    let told: BTreeSet<&str> = errors.map(|error| error.trim()).collect();
-    let count = |alarm| {
-        let raised = format!("alarm:{alarm}");
-        let members = told.iter().filter(|error| error.split(' ').any(|word| word == raised));
-        i64::try_from(members.count()).unwrap_or(i64::MAX)
-    };
-    ALARMS.into_iter().map(|alarm| (alarm, count(alarm))).collect()
+/// How many members raised each alarm.
+fn count(standing: &BTreeSet<(u64, Alarm)>) -> BTreeMap<&'static str, i64> {
+    let members = |alarm| standing.iter().filter(|(_member, raised)| *raised == alarm).count();
+    let counts = Alarm::ALL.map(|it| (it.as_str(), i64::try_from(members(it)).unwrap_or(i64::MAX)));
+    counts.into_iter().collect()
 }
 
 /// The series of all clusters.
@@ -221,8 +203,8 @@ impl ClusterSeries {
         ] {
             family.remove(&labels);
         }
-        for alarm in ALARMS {
-            self.alarms.remove(&alarm_of(key, alarm));
+        for alarm in Alarm::ALL {
+            self.alarms.remove(&alarm_of(key, alarm.as_str()));
         }
         let last = self.shown().remove(key).unwrap_or_default();
         self.clear(&last, &Shown::default());
@@ -254,7 +236,6 @@ fn alarm_of((namespace, name): &ClusterKey, alarm: &'static str) -> AlarmLabels 
 #[cfg(test)]
 pub(crate) mod tests {
     use prometheus_client::encoding::text::encode;
-    use quorate_planner::MemberAnswer;
 
     use super::*;
 
@@ -327,13 +308,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_alarm_counts_once_for_each_member_that_raised_it() {
-        let says = |errors: &[&str]| {
-            let errors = errors.iter().map(|error| (*error).to_owned()).collect();
-            MemberView::Answered(MemberAnswer { errors, ..MemberAnswer::default() })
-        };
-        let both = ["memberID:1 alarm:NOSPACE ", "memberID:2 alarm:NOSPACE "];
-        let all = BTreeMap::from([(1, says(&both)), (2, says(&both)), (3, says(&both[..1]))]);
-        assert_eq!(alarms(&all), BTreeMap::from([("CORRUPT", 0), ("NOSPACE", 2)]));
+    fn an_alarm_that_nobody_raised_is_counted_too() {
+        let two = BTreeSet::from([(1, Alarm::NoSpace), (2, Alarm::NoSpace)]);
+        assert_eq!(count(&two), BTreeMap::from([("CORRUPT", 0), ("NOSPACE", 2)]));
     }
 }

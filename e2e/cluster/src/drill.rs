@@ -471,7 +471,11 @@ fn normalise(value: &mut Value, names: &[(String, String)]) {
             });
             fields.values_mut().for_each(|field| normalise(field, names));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| normalise(item, names)),
+        Value::Array(items) => {
+            // Where pods land is the scheduler's affair, and what is told of it.
+            items.retain(|item| item["type"] != "PlacementWarning");
+            items.iter_mut().for_each(|item| normalise(item, names));
+        }
         Value::String(text) => {
             for (id, name) in names {
                 *text = text.replace(id, name);
@@ -529,7 +533,10 @@ mod tests {
         let mut object = json!({
             "metadata": {"uid": "u", "name": "db-0", "annotations": {"volume.kubernetes.io/x": "n"}},
             "spec": {"replicas": 1, "flag": "--member=a1", "volumeName": "pvc-7"},
-            "conditions": [{"type": "A", "reason": "R", "lastTransitionTime": "t"}],
+            "conditions": [
+                {"type": "A", "reason": "R", "lastTransitionTime": "t"},
+                {"type": "PlacementWarning", "reason": "R"},
+            ],
         });
         normalise(&mut object, &[("a1".to_owned(), "<id of db-0>".to_owned())]);
         let left = json!({

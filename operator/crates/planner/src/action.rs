@@ -202,6 +202,9 @@ pub enum Alarm {
 }
 
 impl Alarm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::NoSpace, Self::Corrupt];
+
     /// etcd's word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

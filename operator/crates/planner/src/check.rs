@@ -415,10 +415,7 @@ impl Case<'_> {
     /// A pod is stopped only for its settings, and only where the others carry on without it.
     fn may_restart(&self, pod: &Exactly, ordinal: i32) -> Result<(), Violation> {
         let (observed, desired) = (self.observed, self.desired);
-        let member = self.member(ordinal).filter(|member| match member.role {
-            MemberRole::Learner | MemberRole::Voter => true,
-            MemberRole::Pending | MemberRole::Removed => false,
-        });
+        let member = self.member(ordinal).filter(|member| member.role.is_listed());
         let id = member.and_then(|member| parse_hex(member.id.as_deref()?));
         let found = observed.pods.iter().find(|found| {
             found.metadata.uid.as_deref() == Some(pod.uid.as_str())

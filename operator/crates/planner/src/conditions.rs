@@ -4,18 +4,16 @@
 //!
 //! Messages carry no times and no counters, so that a status that says the same is the same.
 
-use crate::alarms;
 use crate::draft::Draft;
 use crate::growth;
 use crate::memory::member_id;
-use crate::objects::pod::settings_digest;
 use crate::reason::Reason;
 use crate::trouble;
 use crate::vocabulary::knows;
-use crate::world::{annotation, quorum};
+use crate::world::quorum;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use quorate_crds::{MemberRole, MemberStatus, OperationKind, names};
+use quorate_crds::{MemberRole, MemberStatus, OperationKind};
 use std::collections::BTreeMap;
 
 /// Type of a condition of a StoreCluster.
@@ -187,7 +185,7 @@ pub(crate) fn findings(draft: &Draft<'_>) -> Vec<Finding> {
 fn available(draft: &Draft<'_>, facts: &Facts) -> Finding {
     let no = |reason, message: &str| finding(ConditionType::Available, false, reason, message);
     let follows = facts.leader.is_some() && facts.following >= quorum(facts.voters);
-    if follows && alarms::corrupt(&draft.world) {
+    if follows && draft.world.observed.is_corrupt() {
         no("CorruptAlarm", "the alarm CORRUPT stands: writes are refused and no member is ready")
     } else if facts.leader.is_some() && facts.voters > 0 && facts.following >= quorum(facts.voters)
     {
@@ -208,8 +206,7 @@ fn available(draft: &Draft<'_>, facts: &Facts) -> Finding {
     } else {
         no(
             "QuorumLost",
-            "too few voters can be reached to serve clients; nothing is removed for that, the \
-                cluster serves again when they are back",
+            "too few voters can be reached to serve clients; QuorumHealthy says what is known of each",
         )
     }
 }
@@ -341,13 +338,10 @@ fn restart_pending(draft: &Draft<'_>) -> Finding {
     let type_ = ConditionType::RestartPending;
     let world = draft.world;
     let desired = world.desired;
-    let current = settings_digest(desired);
     let old = world.observed.status.conditions.iter().find(|c| c.type_ == type_.as_str());
     let held = old.is_some_and(|condition| condition.status == "True") && !desired.hibernated;
     let pending = member_names(draft, |member| {
-        let outdated = world.pod(member.ordinal).is_some_and(|pod| {
-            annotation(&pod.metadata, names::ANNOTATION_SETTINGS) != Some(current.as_str())
-        });
+        let outdated = world.pod(member.ordinal).is_some_and(|pod| world.is_outdated(pod));
         // Who was restarted last is not forgotten before it is ready.
         let comes_up = held && !member.started && member.role == MemberRole::Voter;
         member.role != MemberRole::Removed && (outdated || comes_up)

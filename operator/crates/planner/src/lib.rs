@@ -54,7 +54,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod action;
-pub(crate) mod alarms;
+mod alarms;
 pub mod check;
 pub mod conditions;
 pub mod desired;

@@ -4,14 +4,13 @@
 //! store accuses it of corruption, its node is lost. Being unreachable is none, nor is crashing.
 
 use crate::action::Alarm;
-use crate::alarms;
 use crate::memory::member_id;
 use crate::observed::{NodeView, Nodes};
 use crate::reason::Reason;
 use crate::world::{World, is_terminating};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quorate_crds::{MemberRole, MemberStatus};
+use quorate_crds::MemberStatus;
 
 /// Why a member is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,12 +63,8 @@ pub(crate) enum NodeFate {
 /// The evidence that a listed member is lost, if there is any. A member that answers is only lost if
 /// its claim goes or the store accuses it.
 pub(crate) fn of(world: &World<'_>, member: &MemberStatus) -> Option<Loss> {
-    let listed = match member.role {
-        MemberRole::Learner | MemberRole::Voter => true,
-        MemberRole::Pending | MemberRole::Removed => false,
-    };
-    let id = member_id(member).filter(|_id| listed)?;
-    if alarms::standing(world).contains(&(id, Alarm::Corrupt)) {
+    let id = member_id(member).filter(|_id| member.role.is_listed())?;
+    if world.observed.alarms().contains(&(id, Alarm::Corrupt)) {
         return Some(Loss::Alarm);
     }
     if let Some(how) = claim(world, member) {

@@ -208,4 +208,14 @@ impl Observed {
             Some(MemberView::Unreachable { .. }) | None => None,
         }
     }
+
+    /// The member that leads: the one that says so itself in the highest term that anybody reports.
+    #[must_use]
+    pub fn leader(&self) -> Option<u64> {
+        let answers = || self.members.keys().filter_map(|id| Some((*id, self.answer(*id)?)));
+        let term = answers().map(|(_id, answer)| answer.term).max()?;
+        answers()
+            .find(|(id, answer)| answer.term == term && answer.leader == Some(*id))
+            .map(|(id, _answer)| id)
+    }
 }

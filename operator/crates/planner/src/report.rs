@@ -10,7 +10,7 @@ use crate::objects::labels::selector_text;
 use crate::plan::Event;
 use crate::world::{World, annotation, is_ready, is_terminating, last_word};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use quorate_crds::{MemberRole, MemberStatus, StoreClusterStatus, names};
+use quorate_crds::{MemberStatus, StoreClusterStatus, names};
 
 /// The next status: memory, report, conditions.
 pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
@@ -23,7 +23,7 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
         member.health = Some(health::of(&world, member));
         member.lag = health::lag(&world, member);
         let ordinal = member.ordinal;
-        member.endpoint = listed(member.role).then(|| world.desired.name.client_url(ordinal));
+        member.endpoint = member.role.is_listed().then(|| world.desired.name.client_url(ordinal));
     }
     let findings = findings(draft);
     let observed = world.observed;
@@ -31,7 +31,7 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
     draft.memory.write(&mut status);
     let members = draft.memory.members.values();
     status.observed_generation = Some(observed.cluster.generation);
-    status.replicas = count(members.clone().filter(|m| listed(m.role)));
+    status.replicas = count(members.clone().filter(|m| m.role.is_listed()));
     status.ready_replicas = count(draft.memory.voters().filter(|m| m.ready));
     status.ready = Some(format!("{}/{}", status.ready_replicas, world.desired.replicas));
     status.selector = Some(selector_text(&world.owner().member_selector()));
@@ -51,14 +51,6 @@ pub(crate) fn status(draft: &mut Draft<'_>) -> StoreClusterStatus {
     );
     draft.events.extend(transitions(&observed.status.conditions, &findings));
     status
-}
-
-/// Whether the store lists a member of this role.
-fn listed(role: MemberRole) -> bool {
-    match role {
-        MemberRole::Learner | MemberRole::Voter => true,
-        MemberRole::Pending | MemberRole::Removed => false,
-    }
 }
 
 fn count<'a>(members: impl Iterator<Item = &'a MemberStatus>) -> i32 {

@@ -1,13 +1,14 @@
 //! Trouble: what is known of a cluster that suffers, in words: a lost quorum, alarms, lost members.
 
 use crate::action::Alarm;
-use crate::alarms;
 use crate::draft::Draft;
+use crate::limits::STOP_LIMIT;
 use crate::loss::{self, Loss, NodeFate};
 use crate::memory::member_id;
 use crate::observed::{MemberView, Nodes};
 use crate::reason::Reason;
-use quorate_crds::{MemberRole, MemberStatus};
+use crate::world::{World, runs};
+use quorate_crds::MemberStatus;
 
 /// A stable reason and a sentence.
 pub(crate) type Trouble = (Reason, String);
@@ -32,7 +33,7 @@ pub(crate) fn lost_quorum(draft: &Draft<'_>) -> Trouble {
         let what = match (&loss, answers) {
             (Some(loss), _) => loss.words(member),
             (None, true) => "answers".to_owned(),
-            (None, false) => "does not answer".to_owned(),
+            (None, false) => format!("does not answer{}", silence(&world, member)),
         };
         let how_far = how_far.map_or_else(String::new, |(term, index)| {
             format!(", known up to term {term}, index {index}")
@@ -54,9 +55,33 @@ pub(crate) fn lost_quorum(draft: &Draft<'_>) -> Trouble {
     (Reason::QuorumLost, message)
 }
 
+/// What the pod of a member that does not answer says about why.
+fn silence(world: &World<'_>, member: &MemberStatus) -> &'static str {
+    match world.pod(member.ordinal) {
+        None => ", it has no pod",
+        Some(_pod) if never_stops(world, member) => {
+            ", its pod is to stop and does not: its node may be lost"
+        }
+        // Nobody but its peers could tell that an empty directory is not its own, and with too few of
+        // them it waits (docs/contract.md).
+        Some(pod) if runs(pod) => {
+            " although its server runs: see the log of its pod, an empty volume waits like that for the \
+             others"
+        }
+        Some(_pod) => "",
+    }
+}
+
+/// Whether a member's pod was asked to stop so long ago that nobody carries it out.
+fn never_stops(world: &World<'_>, member: &MemberStatus) -> bool {
+    let pod = world.pod(member.ordinal);
+    let asked = pod.and_then(|pod| pod.metadata.deletion_timestamp.as_ref());
+    asked.is_some_and(|asked| world.age(asked) >= STOP_LIMIT)
+}
+
 /// That data differ between members.
 pub(crate) fn corruption(draft: &Draft<'_>) -> Option<Trouble> {
-    let standing = alarms::standing(&draft.world);
+    let standing = draft.world.observed.alarms();
     let accused: Vec<u64> = standing
         .iter()
         .filter(|(_id, alarm)| *alarm == Alarm::Corrupt)
@@ -89,7 +114,7 @@ pub(crate) fn corruption(draft: &Draft<'_>) -> Option<Trouble> {
 /// That a member has no room left, with what fills it.
 pub(crate) fn full_store(draft: &Draft<'_>) -> Option<Trouble> {
     let world = draft.world;
-    let standing = alarms::standing(&world);
+    let standing = world.observed.alarms();
     let full: Vec<u64> = standing
         .iter()
         .filter(|(_id, alarm)| *alarm == Alarm::NoSpace)
@@ -128,10 +153,7 @@ pub(crate) fn full_store(draft: &Draft<'_>) -> Option<Trouble> {
 /// Voters that are lost, or whose server refuses its data for a reason that only a person can judge.
 pub(crate) fn lost_members(draft: &Draft<'_>) -> Option<Trouble> {
     let world = draft.world;
-    let listed = draft.memory.members.values().filter(|member| match member.role {
-        MemberRole::Learner | MemberRole::Voter => true,
-        MemberRole::Pending | MemberRole::Removed => false,
-    });
+    let listed = draft.memory.members.values().filter(|member| member.role.is_listed());
     let lost: Vec<(&MemberStatus, Loss)> =
         listed.clone().filter_map(|it| Some((it, loss::of(&world, it)?))).collect();
     if let Some((_member, first)) = lost.first() {
@@ -190,18 +212,24 @@ pub(crate) fn absent_members(draft: &Draft<'_>) -> Option<Trouble> {
 }
 
 /// Why the state of the nodes does not count although it should: they cannot be read, and a member is
-/// silent.
+/// silent that would be replaced with its node, or whose pod nobody stops.
 pub(crate) fn unreadable_nodes(draft: &Draft<'_>) -> Option<Trouble> {
     let world = draft.world;
     let Nodes::Unseen { error } = &world.observed.nodes else { return None };
-    let mut silent = draft.memory.voters().filter_map(member_id);
-    let waits =
-        world.desired.replace_after.is_some() && silent.any(|id| world.long_unreachable(id));
-    waits.then(|| {
-        let error = crate::reason::short(error);
+    let silent = draft.memory.voters().filter(|member| {
+        let gone = member_id(member).is_some_and(|id| world.long_unreachable(id));
+        gone && (world.desired.replace_after.is_some() || never_stops(&world, member))
+    });
+    let silent: Vec<&str> = silent.map(name).collect();
+    (!silent.is_empty()).then(|| {
         let message = format!(
-            "spec.recovery.replaceAfter is set, but the operator cannot read Nodes ({error}): give it \
-             get, list and watch on them, or remove the member yourself"
+            "{} cannot be reached, and whether a node is lost cannot be told, since the operator cannot \
+             read Nodes ({}): give it get, list and watch on them; or, if the node is dead, delete the \
+             Node or give it the taint node.kubernetes.io/out-of-service, and Kubernetes starts the pod \
+             elsewhere; if its volume is tied to that node delete its claim too, and the member is \
+             replaced",
+            silent.join(", "),
+            crate::reason::short(error)
         );
         (Reason::NodesUnreadable, message)
     })

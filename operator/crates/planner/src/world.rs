@@ -2,10 +2,10 @@
 //! leads, who is well.
 
 use crate::action::Exactly;
-use crate::alarms;
 use crate::desired::Desired;
 use crate::limits::{LONG_UNREACHABLE, RESTART_LIMIT};
 use crate::objects::labels::Owner;
+use crate::objects::pod::settings_digest;
 use crate::observed::{MemberAnswer, MemberView, Membership, Observed};
 use crate::reason::short;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -73,15 +73,9 @@ impl<'a> World<'a> {
         made || adopted
     }
 
-    /// The member that leads: the one that says so itself in the highest term that anybody reports.
+    /// The member that leads.
     pub(crate) fn leader(&self) -> Option<u64> {
-        let answers = || {
-            self.observed.members.keys().filter_map(|id| Some((*id, self.observed.answer(*id)?)))
-        };
-        let term = answers().map(|(_id, answer)| answer.term).max()?;
-        answers()
-            .find(|(id, answer)| answer.term == term && answer.leader == Some(*id))
-            .map(|(id, _answer)| id)
+        self.observed.leader()
     }
 
     /// The answer of a member that sees the leader.
@@ -107,7 +101,8 @@ impl<'a> World<'a> {
     /// asked for.
     pub(crate) fn is_well(&self, id: u64, ordinal: i32) -> bool {
         let pod = self.pod(ordinal).filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        self.follows(id).is_some() && pod.is_some_and(|pod| is_ready(pod) || alarms::corrupt(self))
+        self.follows(id).is_some()
+            && pod.is_some_and(|pod| is_ready(pod) || self.observed.is_corrupt())
     }
 
     /// For how long a joiner has made no progress: silent, or with an applied index that stands still
@@ -137,6 +132,12 @@ impl<'a> World<'a> {
         let Some(pod) = self.pod(ordinal) else { return true };
         let silent = self.observed.answer(id).is_none() && !is_ready(pod);
         silent && (!runs(pod) || self.long_unreachable(id))
+    }
+
+    /// Whether a pod was made with other settings than the wanted ones.
+    pub(crate) fn is_outdated(&self, pod: &Pod) -> bool {
+        let made_with = annotation(&pod.metadata, names::ANNOTATION_SETTINGS);
+        made_with != Some(settings_digest(self.desired).as_str())
     }
 
     /// How long ago something was, as the API server's clock has it; nothing for a time to come.

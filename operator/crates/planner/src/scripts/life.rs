@@ -209,6 +209,21 @@ fn adopted_volumes_bring_their_members_back_without_a_formation() {
 }
 
 #[test]
+fn an_adopted_volume_whose_member_was_removed_stays_until_another_votes() {
+    let mut stage = recreated(false);
+    let annotations = &mut stage.observed.cluster.annotations;
+    annotations.insert(names::ANNOTATION_EARLIER_VOLUMES.into(), "adopt".into());
+    stage.until("tell VolumesAdopted");
+    stage.follow();
+    // As when the earlier StoreCluster was deleted between a removal and the vote of another.
+    stage.list().retain(|member| member.id != Stage::id(2));
+    let story = stage.rest();
+    assert!(story.contains("tell MemberRemoved"), "{story}");
+    let voted = story.find("promote 3 (13)").expect("another votes");
+    assert!(voted < story.find("delete claim db-2-1").expect("deleted then"), "{story}");
+}
+
+#[test]
 fn volumes_are_marked_before_their_members_are_remembered() {
     let mut stage = recreated(false);
     let annotations = &mut stage.observed.cluster.annotations;
@@ -290,4 +305,36 @@ fn pods_that_stop_slowly_keep_the_volumes_and_the_finalizer() {
     stage.observed.stateful_sets.clear();
     stage.pod(0).metadata.deletion_timestamp = Some(long_ago());
     assert_eq!(stage.plan().actions, []);
+}
+
+#[test]
+fn a_namespace_that_goes_takes_everything_and_nothing_is_made_or_waited_for() {
+    let mut stage = Stage::at_rest(3);
+    stage.observed.cluster.deleting = true;
+    stage.observed.membership = Membership::NotAsked;
+    stage.observed.members.clear();
+    // Whatever goes first is not made again, and what is going is left to go.
+    stage.observed.services.clear();
+    stage.observed.budgets.clear();
+    stage.observed.claims.remove(0);
+    let sets = stage.observed.stateful_sets.iter_mut().map(|set| &mut set.metadata);
+    let pods = stage.observed.pods.iter_mut().map(|pod| &mut pod.metadata);
+    let claims = stage.observed.claims.iter_mut().map(|claim| &mut claim.metadata);
+    for metadata in sets.chain(pods).chain(claims) {
+        metadata.deletion_timestamp = Some(long_ago());
+    }
+    let says = |stage: &Stage| {
+        let plan = stage.plan();
+        assert!(plan.objects.is_empty() && plan.actions.is_empty(), "{}", told(&plan));
+        plan.waiting[0].message.clone()
+    };
+    let message = says(&stage);
+    assert!(message.contains("db-0-0, db-1-0, db-2-0 are still there"), "{message}");
+    stage.observed.pods.clear();
+    assert_eq!(says(&stage), "the members are being stopped");
+    // Claims hold nothing up: with the pods they may go in any order.
+    stage.observed.stateful_sets.clear();
+    let plan = stage.plan();
+    let finalizer = Action::RemoveFinalizer { uid: stage.observed.cluster.uid.clone() };
+    assert_eq!((plan.objects.len(), plan.actions), (0, vec![finalizer]));
 }

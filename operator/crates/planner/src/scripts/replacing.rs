@@ -3,7 +3,7 @@
 
 use crate::action::Action;
 use crate::fixture::{Stage, long_ago, ready, terminated};
-use crate::limits::JOIN_LIMIT;
+use crate::limits::{JOIN_LIMIT, STOP_LIMIT};
 use crate::observed::{Membership, NodeView, Nodes};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus,
@@ -379,6 +379,29 @@ fn nodes_that_cannot_be_read_are_told_to_who_waits_for_them() {
     assert!(message.contains("nodes is forbidden"), "{message}");
 }
 
+#[test]
+fn a_pod_that_nobody_stops_on_nodes_that_cannot_be_read_is_told_with_the_way_out() {
+    let mut stage = apart();
+    stage.observed.nodes = Nodes::Unseen { error: "nodes is forbidden".to_owned() };
+    stage.lose(2);
+    stage.later(1_000);
+    stage.rest();
+    assert_eq!(stage.condition("Degraded").1, "MemberDown", "it may come back");
+    stage.pod(2).metadata.deletion_timestamp = Some(Time(stage.observed.now));
+    assert_eq!(stage.rest(), "", "it has its time to stop");
+    stage.later(STOP_LIMIT.as_secs().try_into().expect("small"));
+    let story = stage.rest();
+    assert!(acts(&story).is_empty() && story.contains("warn NodesUnreadable"), "{story}");
+    let message = stage.condition("Degraded").2;
+    for part in ["db-2 cannot be reached", "nodes is forbidden", "out-of-service", "its claim"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    // One of the ways: the claim of a volume that is tied to the node.
+    stage.observed.pods.retain(|pod| pod.metadata.name.as_deref() != Some("db-2-0"));
+    stage.observed.claims.retain(|claim| claim.metadata.name.as_deref() != Some("db-2-1"));
+    assert!(stage.until("remove voter").contains("promote 3 (13)"));
+}
+
 /// A stage whose joiner never answers.
 fn with_a_silent_joiner() -> Stage {
     let mut stage = Stage::at_rest(3);
@@ -597,6 +620,31 @@ fn a_lost_quorum_is_told_with_what_is_known_of_each_and_nothing_is_done() {
         "db-0 does not start on its data (its server says Corrupt), known up to term 1, index 100",
         "db-1 has lost its volume (the claim db-1-1 is gone), known up to",
         "db-2 answers, known up to term 1, index 100",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[test]
+fn why_voters_are_silent_is_told_as_far_as_their_pods_show_it() {
+    let mut stage = Stage::at_rest(3);
+    stage.observed.membership =
+        Membership::Unreachable { since: stage.observed.now, error: "silence".to_owned() };
+    for ordinal in 0..3 {
+        stage.lose(ordinal);
+    }
+    // As a server does whose directory was wiped, or whose volume came back empty.
+    stage.pod(0).status =
+        Some(PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() });
+    stage.pod(1).metadata.deletion_timestamp = Some(long_ago());
+    let story = stage.rest();
+    assert!(acts(&story).is_empty() && !story.contains("create"), "{story}");
+    let (_, reason, message) = stage.condition("QuorumHealthy");
+    assert_eq!(reason, "QuorumLost", "that it is empty is not proved: {message}");
+    for part in [
+        "db-0 does not answer although its server runs: see the log of its pod, an empty volume",
+        "db-1 does not answer, its pod is to stop and does not",
+        "db-2 does not answer, known up to term 1, index 100",
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }

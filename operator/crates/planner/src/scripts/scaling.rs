@@ -3,7 +3,7 @@
 use crate::fixture::Stage;
 use crate::observed::{MemberView, Membership, StoreMember};
 use crate::reason::Reason;
-use quorate_crds::{RetentionPolicy, VolumeRetention};
+use quorate_crds::{RetentionPolicy, UpdateStrategy, UpdateType, VolumeRetention};
 
 fn reasons(stage: &Stage) -> Vec<Reason> {
     stage.plan().waiting.iter().map(|waiting| waiting.reason).collect()
@@ -26,6 +26,21 @@ fn leadership_moves_off_the_member_of_the_highest_ordinal_before_it_leaves() {
     assert!(story.contains("warn SizeWarning"), "an even size is warned about: {story}");
     assert!(story.contains("delete budget db-voters"), "{story}");
     assert_eq!(stage.observed.status.ready.as_deref(), Some("2/2"));
+}
+
+#[test]
+fn leadership_goes_to_a_voter_that_need_not_hand_it_on_in_the_next_rollout() {
+    let mut stage = Stage::at_rest(3);
+    stage.cluster.spec.update_strategy =
+        Some(UpdateStrategy { type_: Some(UpdateType::OnDelete), paused: false });
+    stage.cluster.spec.version = "0.1.1".to_owned();
+    stage.rest();
+    stage.observed.pods.retain(|pod| pod.metadata.name.as_deref() != Some("db-1-0"));
+    stage.rest();
+    assert!(stage.condition("RestartPending").2.starts_with("db-0, db-2 run older settings"));
+    stage.lead(2);
+    stage.cluster.spec.replicas = 2;
+    assert!(stage.rest().contains("move leader 12 -> 11"), "db-0 is as far and runs the old ones");
 }
 
 #[test]

@@ -16,9 +16,8 @@ use std::collections::BTreeMap;
 pub(crate) fn step(draft: &mut Draft<'_>, cluster_id: u64) {
     draft.contribute_service(services::peers(&draft.world.owner()));
     for member in draft.memory.members.values().cloned().collect::<Vec<_>>() {
-        match member.role {
-            MemberRole::Learner | MemberRole::Voter => serve(draft, &member, cluster_id),
-            MemberRole::Pending | MemberRole::Removed => {}
+        if member.role.is_listed() {
+            serve(draft, &member, cluster_id);
         }
     }
     let clients =

@@ -146,9 +146,10 @@ fn adopt(draft: &Draft<'_>, claims: &[&PersistentVolumeClaim]) -> Result<Memory,
         let member = memory.members.get_mut(&ordinal).ok_or("the member was just inserted")?;
         member.id = Some(crate::naming::hex(member_id));
         member.claim_uid = claim.metadata.uid.clone();
-        // Voter or learner: the store says so once it runs. A voter at worst, so that nothing is
-        // risked meanwhile.
+        // Voter or learner, or removed while another was to vote in its place: the store says so once
+        // it runs. A voter at worst, so that nothing is risked meanwhile.
         member.role = MemberRole::Voter;
+        member.voted = true;
         if let Some(token) = annotation(&claim.metadata, names::ANNOTATION_TOKEN)
             && memory.formation.is_none()
         {

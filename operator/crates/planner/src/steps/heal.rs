@@ -28,9 +28,9 @@ use crate::draft::Draft;
 use crate::limits::{JOIN_DOUBLINGS_MAX, JOIN_LIMIT};
 use crate::loss::{self, Loss};
 use crate::reason::Reason;
-use crate::steps::scale_down;
+use crate::steps::leadership;
 use crate::world::{Roster, World, exactly, has_ended, is_terminating, quorum};
-use quorate_crds::{AntiAffinity, MemberRole, OperationKind};
+use quorate_crds::{AntiAffinity, OperationKind};
 use std::time::Duration;
 
 /// The lost voter that is being replaced.
@@ -74,7 +74,7 @@ pub(crate) fn patient(draft: &Draft<'_>, roster: &Roster) -> Option<Patient> {
 
 /// Who is right is only known while those that are not accused are a majority.
 fn may_count(world: &World<'_>, roster: &Roster, loss: &Loss) -> bool {
-    let accused = crate::alarms::standing(world);
+    let accused = world.observed.alarms();
     let accused = |id: u64| accused.contains(&(id, crate::action::Alarm::Corrupt));
     *loss != Loss::Alarm || roster.voters_that(|id| !accused(id)) >= quorum(roster.voters())
 }
@@ -87,7 +87,7 @@ pub(crate) fn lead_away(draft: &mut Draft<'_>, roster: &Roster, patient: &Patien
     if draft.world.leader() != Some(seat.id) || !calm {
         return false;
     }
-    scale_down::move_leadership(draft, roster, patient.ordinal, *seat);
+    leadership::hand_over(draft, roster, patient.ordinal, "it leaves");
     true
 }
 
@@ -128,12 +128,8 @@ pub(crate) fn ended_pods(draft: &mut Draft<'_>) {
     let world = draft.world;
     let mut ended = Vec::new();
     for member in draft.memory.members.values() {
-        let listed = match member.role {
-            MemberRole::Learner | MemberRole::Voter => true,
-            MemberRole::Pending | MemberRole::Removed => false,
-        };
-        let Some(pod) = world.pod(member.ordinal).filter(|_pod| listed) else { continue };
-        if has_ended(pod) && !is_terminating(&pod.metadata) {
+        let Some(pod) = world.pod(member.ordinal) else { continue };
+        if member.role.is_listed() && has_ended(pod) && !is_terminating(&pod.metadata) {
             ended.push((member.name.clone(), exactly(&pod.metadata)));
         }
     }

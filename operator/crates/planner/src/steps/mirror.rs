@@ -5,7 +5,7 @@ use crate::action::Action;
 use crate::draft::Draft;
 use crate::naming::hex;
 use crate::world::{annotation, exactly, is_terminating};
-use quorate_crds::{MemberRole, names};
+use quorate_crds::names;
 use std::collections::BTreeMap;
 
 /// Notes on each claim of a member what its data are.
@@ -14,12 +14,8 @@ pub(crate) fn step(draft: &mut Draft<'_>) {
     let Some(cluster_id) = draft.memory.cluster_id else { return };
     let mut actions = Vec::new();
     for member in draft.memory.members.values() {
-        let listed = match member.role {
-            MemberRole::Learner | MemberRole::Voter => true,
-            MemberRole::Pending | MemberRole::Removed => false,
-        };
         let Some(claim) = world.claim(&member.claim) else { continue };
-        let (true, Some(id)) = (listed, member.id.as_ref()) else { continue };
+        let Some(id) = member.id.as_ref().filter(|_id| member.role.is_listed()) else { continue };
         if is_terminating(&claim.metadata) || !world.owns_claim(claim, Some(member)) {
             continue;
         }

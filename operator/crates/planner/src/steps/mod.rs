@@ -4,6 +4,7 @@ pub(crate) mod children;
 pub(crate) mod earlier_volumes;
 pub(crate) mod form;
 pub(crate) mod heal;
+pub(crate) mod leadership;
 pub(crate) mod mirror;
 pub(crate) mod restart;
 pub(crate) mod roster;

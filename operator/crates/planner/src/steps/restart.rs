@@ -14,6 +14,7 @@ use crate::objects::pod::settings_digest;
 use crate::observed::Membership;
 use crate::reason::{Reason, short};
 use crate::steps::children::wanted_budget;
+use crate::steps::leadership;
 use crate::world::{
     Roster, World, annotation, exactly, is_ready, is_terminating, obstacle, quorum,
     refused_settings, runs, verdict,
@@ -77,7 +78,6 @@ pub(crate) fn step(draft: &mut Draft<'_>, roster: Option<&Roster>) {
 /// The members that the store lists, or listed when it was last heard of.
 fn crew<'a>(draft: &Draft<'a>) -> Vec<Mate<'a>> {
     let world = draft.world;
-    let current = settings_digest(world.desired);
     let leaving = draft.memory.operation.as_ref();
     let leaving = leaving.filter(|it| it.kind == OperationKind::Leave).map(|it| it.ordinal);
     let mut crew = Vec::new();
@@ -89,9 +89,7 @@ fn crew<'a>(draft: &Draft<'a>) -> Vec<Mate<'a>> {
         };
         let Some(id) = member_id(member) else { continue };
         let pod = world.pod(member.ordinal).filter(|pod| !is_terminating(&pod.metadata));
-        let outdated = pod.is_some_and(|pod| {
-            annotation(&pod.metadata, names::ANNOTATION_SETTINGS) != Some(current.as_str())
-        });
+        let outdated = pod.is_some_and(|pod| world.is_outdated(pod));
         crew.push(Mate {
             ordinal: member.ordinal,
             id,
@@ -231,7 +229,7 @@ fn heal(draft: &mut Draft<'_>, roster: Option<&Roster>, crew: &[Mate<'_>], mate:
         return draft.wait(Reason::QuorumAtRisk, message);
     }
     if world.leader() == Some(mate.id) && voters > 1 {
-        return hand_over(draft, crew, mate);
+        return hand_over(draft, roster, mate);
     }
     restart(draft, crew, mate);
 }
@@ -246,7 +244,7 @@ fn roll(draft: &mut Draft<'_>, roster: &Roster, crew: &[Mate<'_>]) {
     let mut next = crew.iter().filter(|mate| mate.voter && mate.outdated);
     match next.clone().find(|mate| Some(mate.id) != leader).or_else(|| next.next()) {
         Some(mate) if Some(mate.id) == leader && roster.voters() > 1 => {
-            hand_over(draft, crew, mate);
+            hand_over(draft, roster, mate);
         }
         Some(mate) => restart(draft, crew, mate),
         // A learner without an operation: scale makes one of it in this very plan.
@@ -291,34 +289,10 @@ fn shortfall(world: &World<'_>, mate: &Mate<'_>) -> Option<(Reason, String)> {
     alarm.and_then(|alarm| not(format!("reports {:?}", short(alarm))))
 }
 
-/// Hands leadership to the voter that runs the wanted settings and is furthest along, the lowest
-/// ordinal among equals.
-fn hand_over(draft: &mut Draft<'_>, crew: &[Mate<'_>], mate: &Mate<'_>) {
-    let world = draft.world;
-    if !template_is_seen(draft, mate) {
-        return;
-    }
-    let applied = |id: u64| world.observed.answer(id).map_or(0, |answer| answer.applied_index);
-    let heir = crew
-        .iter()
-        .filter(|heir| heir.voter && heir.id != mate.id && world.is_well(heir.id, heir.ordinal))
-        .max_by_key(|heir| (!heir.outdated, applied(heir.id), -heir.ordinal));
-    match heir {
-        Some(heir) => {
-            draft.act(Action::MoveLeader {
-                from: mate.id,
-                from_ordinal: mate.ordinal,
-                to: heir.id,
-            });
-            draft.wait(
-                Reason::LeadershipMoving,
-                format!("{} leads; leadership moves before it is restarted", mate.name),
-            );
-        }
-        None => draft.wait(
-            Reason::MemberDown,
-            format!("{} leads and no other voter is well enough to take over", mate.name),
-        ),
+/// Hands leadership over once its holder may be restarted.
+fn hand_over(draft: &mut Draft<'_>, roster: &Roster, mate: &Mate<'_>) {
+    if template_is_seen(draft, mate) {
+        leadership::hand_over(draft, roster, mate.ordinal, "it is restarted");
     }
 }
 

@@ -38,11 +38,7 @@ pub(crate) fn step(draft: &mut Draft<'_>, cluster_id: u64) -> Option<Roster> {
     let mut removed = Vec::new();
     for member in draft.memory.members.values_mut() {
         let listed = roster.seats.contains_key(&member.ordinal);
-        let was_listed = match member.role {
-            MemberRole::Learner | MemberRole::Voter => true,
-            MemberRole::Pending | MemberRole::Removed => false,
-        };
-        if was_listed && !listed {
+        if member.role.is_listed() && !listed {
             member.role = MemberRole::Removed;
             removed.push(format!(
                 "the store lists {} ({}) no more",

@@ -2,12 +2,12 @@
 //! deleted, its claim as the retention policy says.
 
 use crate::action::Action;
-use crate::alarms;
 use crate::draft::Draft;
 use crate::limits::STOP_LIMIT;
 use crate::loss::{self, NodeFate};
 use crate::memory::{Memory, member_id};
 use crate::reason::Reason;
+use crate::steps::leadership;
 use crate::world::{Roster, Seat, World, annotation, exactly, is_terminating, quorum};
 use quorate_crds::{MemberStatus, OperationKind, RetentionPolicy, names};
 use std::collections::BTreeMap;
@@ -62,7 +62,7 @@ fn remove(draft: &mut Draft<'_>, roster: &Roster, ordinal: i32, seat: Seat) {
         return;
     }
     if leader == seat.id {
-        return move_leadership(draft, roster, ordinal, seat);
+        return leadership::hand_over(draft, roster, ordinal, "it leaves");
     }
     if !serves {
         draft.act(Action::RemoveMember { id: seat.id, ordinal, voter: true });
@@ -104,31 +104,6 @@ pub(crate) fn stay_stopped(draft: &mut Draft<'_>, roster: Option<&Roster>) {
         others.count() >= quorum(voters) || roster.is_some() && world.pod(ordinal).is_none();
     if votes && voters >= 3 && spared && world.is_told_to_stop(ordinal) {
         draft.stopped = Some(ordinal);
-    }
-}
-
-/// Hands leadership to the voter that is furthest along, the lowest ordinal among equals.
-pub(crate) fn move_leadership(draft: &mut Draft<'_>, roster: &Roster, ordinal: i32, seat: Seat) {
-    let world = draft.world;
-    let name = world.desired.name.member(ordinal);
-    let applied = |id: u64| world.observed.answer(id).map_or(0, |answer| answer.applied_index);
-    let heir = roster
-        .seats
-        .iter()
-        .filter(|(_other, heir)| heir.id != seat.id && !heir.learner && heir.well)
-        .max_by_key(|(other, heir)| (applied(heir.id), -**other));
-    match heir {
-        Some((_other, heir)) => {
-            draft.act(Action::MoveLeader { from: seat.id, from_ordinal: ordinal, to: heir.id });
-            draft.wait(
-                Reason::LeadershipMoving,
-                format!("{name} leads; leadership moves before it leaves"),
-            );
-        }
-        None => draft.wait(
-            Reason::MemberDown,
-            format!("{name} leads and no other voter is well enough to take over"),
-        ),
     }
 }
 
@@ -175,7 +150,7 @@ pub(crate) fn clear_away(draft: &mut Draft<'_>, roster: Option<&Roster>, ordinal
 fn disarm(draft: &mut Draft<'_>, roster: Option<&Roster>, member: &MemberStatus) -> bool {
     let Some(id) = member_id(member) else { return false };
     let raised: Vec<_> =
-        alarms::standing(&draft.world).into_iter().filter(|(of, _alarm)| *of == id).collect();
+        draft.world.observed.alarms().into_iter().filter(|(of, _alarm)| *of == id).collect();
     for (id, alarm) in raised.iter().filter(|_raised| roster.is_some()) {
         draft.act(Action::DisarmAlarm { id: *id, alarm: *alarm });
     }

@@ -36,10 +36,18 @@ pub(crate) fn step(draft: &mut Draft<'_>) {
     }
     // Pods of ours are those that a set or a Job made; they are gone when nobody can write to a
     // volume any more.
-    let running = world.observed.pods.iter().any(|pod| pod.metadata.owner_references.is_some());
-    if !sets.is_empty() || !jobs.is_empty() || running {
-        draft.wait(Reason::Deleting, "the members are being stopped");
-        return;
+    let pods = world.observed.pods.iter().filter(|pod| pod.metadata.owner_references.is_some());
+    let pods: Vec<&str> = pods.filter_map(|pod| pod.metadata.name.as_deref()).collect();
+    if !pods.is_empty() {
+        let message = format!(
+            "the members are being stopped: {} are still there (pods of a node that is lost go when the \
+             Node is deleted or given the taint node.kubernetes.io/out-of-service)",
+            pods.join(", ")
+        );
+        return draft.wait(Reason::Deleting, message);
+    }
+    if !sets.is_empty() || !jobs.is_empty() {
+        return draft.wait(Reason::Deleting, "the members are being stopped");
     }
     match world.desired.when_deleted {
         RetentionPolicy::Retain => {

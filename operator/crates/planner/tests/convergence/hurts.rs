@@ -139,20 +139,29 @@ impl World {
     }
 
     fn hurt_data(&mut self, kind: &str) -> bool {
-        let claims: Vec<String> = self.live.claims.keys().cloned().collect();
-        let Some(name) = self.random.pick(&claims).cloned() else { return false };
-        let uid = self.live.claims[&name].metadata.uid.clone().expect("set at creation");
-        let Some(Disk::Data { cluster, member, .. }) = self.disks.get(&uid).cloned() else {
+        // Only what can be hurt is drawn, so that each kind happens in a short run too.
+        let holds = |uid: &String| match self.disks.get(uid)? {
+            Disk::Data { cluster, member, .. } => Some((*cluster, *member)),
+            Disk::Empty | Disk::Broken { .. } => None,
+        };
+        let used = self.live.claims.iter().filter_map(|(name, claim)| {
+            let uid = claim.metadata.uid.as_ref()?;
+            let (cluster, member) = holds(uid).filter(|(_, member)| self.may_lose(*member))?;
+            Some((name.clone(), uid.clone(), cluster, member))
+        });
+        let used: Vec<_> = used.collect();
+        let Some((name, uid, cluster, member)) = self.random.pick(&used).cloned() else {
             return false;
         };
-        if !self.may_lose(member) {
-            return false;
-        }
         let now = self.now();
+        // Whoever plans by what it was before must be told so.
+        let mut metadata = self.live.claims[&name].metadata.clone();
+        self.stamp(&mut metadata);
         match kind {
             "claim deleted" => {
                 let Some(claim) = self.live.claims.get_mut(&name) else { return false };
-                let already = claim.metadata.deletion_timestamp.replace(Time(now)).is_some();
+                let already = metadata.deletion_timestamp.replace(Time(now)).is_some();
+                claim.metadata = metadata;
                 return !already;
             }
             "claim taken away" => {
@@ -163,12 +172,11 @@ impl World {
                 let Some(claim) = self.live.claims.get_mut(&name) else { return false };
                 let phase = Some("Lost".to_owned());
                 claim.status = Some(PersistentVolumeClaimStatus { phase, ..Default::default() });
+                claim.metadata = metadata;
                 self.disks.insert(uid, Disk::Empty);
             }
             "claim replaced" => {
-                let mut metadata = self.live.claims[&name].metadata.clone();
                 metadata.uid = Some(self.uid());
-                self.stamp(&mut metadata);
                 self.disks.remove(&uid);
                 if let Some(claim) = self.live.claims.get_mut(&name) {
                     claim.metadata = metadata;

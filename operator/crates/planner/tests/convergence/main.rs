@@ -76,7 +76,6 @@ fn new_world(seed: u64) -> World {
 }
 
 fn create_cluster(world: &mut World) {
-    world.store.voted.clear();
     let replicas = 1 + i32::try_from(world.random.below(5)).expect("small");
     let mut cluster = StoreCluster::new(
         "db",

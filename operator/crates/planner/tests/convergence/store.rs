@@ -50,8 +50,7 @@ pub(crate) struct Store {
     pub(crate) corrupt: BTreeSet<u64>,
     /// Learners that receive nothing.
     pub(crate) stuck: BTreeSet<u64>,
-    /// Ids that had a vote since the StoreCluster was made. Who was removed in the life of an earlier one
-    /// waits for nobody.
+    /// Ids that ever had a vote, in the life of an earlier StoreCluster too.
     pub(crate) voted: BTreeSet<u64>,
     /// Joins that the store has received and not yet carried out.
     pub(crate) delayed: Vec<(usize, String)>,
