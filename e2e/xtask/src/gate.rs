@@ -25,10 +25,10 @@ pub(crate) fn check() -> Vec<Step> {
             work: Work::Cargo(&[], LINT),
         },
         Step {
-            name: "lint-next",
-            says: "clippy once more on what knows the next feature level",
+            name: "lint-features",
+            says: "clippy once more on what only the builds for tests hold",
             cases_min: 1,
-            work: Work::Cargo(&[], LINT_NEXT),
+            work: Work::Cargo(&[], LINT_FEATURES),
         },
         Step {
             name: "helm",
@@ -86,6 +86,12 @@ pub(crate) fn test() -> Vec<Step> {
             work: Work::Tests(NEXT_LEVEL),
         },
         Step {
+            name: "drill",
+            says: "what only the operator of the drills holds",
+            cases_min: 4,
+            work: Work::Tests(DRILL),
+        },
+        Step {
             name: "store",
             says: "etcd's own suite, stock etcdctl, kill -9 under load, damaged directories, an upgrade",
             cases_min: 35,
@@ -118,13 +124,14 @@ const FORMAT: &[&str] = &["fmt", "--all", "--check", "--", "--color=never"];
 const LINT: &[&str] =
     &["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
 
-/// The packages in which the cargo feature `next-level` changes a line.
-const LINT_NEXT: &[&str] = &[
+/// The packages in which a cargo feature changes a line: `next-level` in the store, `drill` in the operator.
+const LINT_FEATURES: &[&str] = &[
     "clippy",
     "--package=quorate-machine",
     "--package=quorate-sim",
     "--package=quorate",
-    "--features=quorate-machine/next-level,quorate-sim/next-level,quorate/next-level",
+    "--package=quorate-operator",
+    "--features=quorate-machine/next-level,quorate-sim/next-level,quorate/next-level,quorate-operator/drill",
     "--all-targets",
     "--locked",
     "--",
@@ -140,6 +147,15 @@ const NEXT_LEVEL: &[&str] = &[
     "--features=quorate-machine/next-level,quorate-sim/next-level",
     "--lib",
     "--test=upgrade",
+];
+
+const DRILL: &[&str] = &[
+    "--package=quorate-operator",
+    "--features=drill",
+    "--bins",
+    "--",
+    "crash_points::",
+    "late_watches::",
 ];
 
 const DOCS: &[&str] = &["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"];
