@@ -138,10 +138,6 @@ fn batches() -> Vec<Batch> {
             "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture twelve_members::",
         ),
         Batch::tests(
-            "volumes that grow",
-            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture --test-threads=1 volumes::",
-        ),
-        Batch::tests(
             "a roll forth and back on the test bed",
             "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture forth_and_back",
         ),

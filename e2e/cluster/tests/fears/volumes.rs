@@ -13,8 +13,8 @@ use quorate_e2e_cluster::load::Load;
 use quorate_e2e_cluster::store::{Store, restart_count};
 use quorate_e2e_cluster::wait::until;
 use quorate_e2e_cluster::witness::Witness;
+use quorate_kubernetes::command;
 use quorate_kubernetes::storage_driver::EXPANDABLE;
-use quorate_kubernetes::{Part, command};
 use serde_json::json;
 
 use crate::operator_killed::{fresh_operator, kill_operator};
@@ -49,22 +49,17 @@ async fn sizes(store: &Store) -> Vec<(String, String)> {
 }
 
 /// The size of the file system that each member's process has, in bytes, as its own kernel tells it.
-fn space(turn: &Turn) -> BTreeMap<String, u64> {
-    let mut space = BTreeMap::new();
-    for process in turn.bed.nodes().iter().flat_map(|node| node.processes(Part::Pods).unwrap()) {
-        let mut words = process.command_line.split(' ');
-        let serves = words.next() == Some("/quorate");
-        let Some(name) = words.find_map(|word| word.strip_prefix("--name=")) else { continue };
-        if serves {
-            let mut df = Command::new("df");
-            df.args(["--block-size=1", "--output=size"]);
-            df.arg(format!("/proc/{}/root/{MOUNT}", process.pid));
-            let told = command::output(&mut df).unwrap();
-            let size = told.lines().last().and_then(|line| line.trim().parse().ok());
-            space.insert(name.to_owned(), size.unwrap());
-        }
-    }
-    space
+fn space(turn: &Turn, store: &Store) -> BTreeMap<&'static str, u64> {
+    let size = |member| {
+        let process = store.server(turn, member).unwrap();
+        let mut df = Command::new("df");
+        df.args(["--block-size=1", "--output=size"]);
+        df.arg(format!("/proc/{}/root/{MOUNT}", process.pid));
+        let told = command::output(&mut df).unwrap();
+        let size = told.lines().last().and_then(|line| line.trim().parse().ok());
+        (member, size.unwrap())
+    };
+    ["db-0", "db-1", "db-2"].map(size).into()
 }
 
 /// Waits until all three claims have this size and each member sees it.
@@ -77,8 +72,8 @@ async fn grown(turn: &Turn, store: &Store, size: &str, bytes: u64) {
     .await
     .unwrap();
     until("each member to see it", HEALED, async || {
-        let space = space(turn);
-        let all = space.len() == 3 && space.values().all(|seen| *seen == bytes);
+        let space = space(turn, store);
+        let all = space.values().all(|seen| *seen == bytes);
         if all { Ok(()) } else { Err(format!("{space:?}")) }
     })
     .await
@@ -106,8 +101,8 @@ fn claims_changed(requests: &[Request]) -> Vec<&str> {
 async fn they_grow_in_use_and_nobody_notices() {
     let turn = turn().await.unwrap();
     let store = on_volumes_that_grow(&turn, "fear-volumes", "512Mi").await;
-    let before = space(&turn);
-    assert!(before.len() == 3 && before.values().all(|size| *size == 512 << 20), "{before:?}");
+    let before = space(&turn, &store);
+    assert!(before.values().all(|size| *size == 512 << 20), "{before:?}");
     let lived = lives(&store).await;
     let witness = Witness::start(&store);
     let load = Load::start(&store).await.unwrap();
