@@ -48,7 +48,7 @@ pub(crate) fn labels(_generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Whether a label's key is reserved: [`LABEL_RULE`] in Rust, for objects that were stored before
+/// Whether a label's key is reserved: `LABEL_RULE` in Rust, for objects that were stored before
 /// the rule was there.
 #[must_use]
 pub fn is_reserved_label(key: &str) -> bool {
@@ -69,7 +69,7 @@ pub fn is_reserved_label(key: &str) -> bool {
     families.iter().any(|family| key.starts_with(family)) || names.contains(&key)
 }
 
-/// Whether an annotation's key is reserved: [`ANNOTATION_RULE`] in Rust.
+/// Whether an annotation's key is reserved: `ANNOTATION_RULE` in Rust.
 #[must_use]
 pub fn is_reserved_annotation(key: &str) -> bool {
     key.starts_with("quorate.dev/") || key.starts_with("kubectl.kubernetes.io/")

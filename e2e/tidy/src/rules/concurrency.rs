@@ -29,6 +29,7 @@ pub const SLEEPS: &[Exception] = &[
         "an accept that failed for want of descriptors is retried after a pause",
     ),
     may("node/src/run.rs", "the drain delay between being unready and stopping"),
+    may("operator/src/late_watches.rs", "a drill: what a watch tells is held back for a time"),
     may("operator/src/lease.rs", "the retry period of leader election"),
     may("operator/src/run.rs", "the grace of a shutdown"),
     may(
