@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -15,21 +15,30 @@ const SHARDS: u64 = 16;
 #[derive(Debug)]
 pub struct Pending<T> {
     next: AtomicU64,
+    /// Set before the waiters are sent away, and read with their shard locked: nobody slips in behind.
+    ended: AtomicBool,
     shards: Vec<Mutex<HashMap<u64, oneshot::Sender<T>>>>,
 }
 
 impl<T> Default for Pending<T> {
     fn default() -> Self {
-        Self { next: AtomicU64::new(1), shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Self {
+            next: AtomicU64::new(1),
+            ended: AtomicBool::new(false),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
     }
 }
 
 impl<T> Pending<T> {
-    /// A new waiter: its number, and where its answer comes.
+    /// A new waiter: its number, and where its answer comes. After the end it learns at once that none will.
     pub fn wait(&self) -> (u64, oneshot::Receiver<T>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, waiter) = oneshot::channel();
-        self.shard(number).lock().insert(number, answer);
+        let mut shard = self.shard(number).lock();
+        if !self.ended.load(Ordering::SeqCst) {
+            shard.insert(number, answer);
+        }
         (number, waiter)
     }
 
@@ -44,8 +53,9 @@ impl<T> Pending<T> {
         self.shard(number).lock().remove(&number);
     }
 
-    /// No answer will come any more: every waiter learns so.
+    /// No answer will come any more: every waiter learns so, and whoever comes after them.
     pub fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
         for shard in &self.shards {
             shard.lock().clear();
         }
@@ -72,5 +82,8 @@ mod tests {
         assert_eq!(answered.await, Ok(1));
         assert!(left.await.is_err());
         assert!(!pending.answer(second, 3));
+        let (late, left) = pending.wait();
+        assert!(left.await.is_err(), "who comes after the end does not wait");
+        assert!(!pending.answer(late, 4));
     }
 }

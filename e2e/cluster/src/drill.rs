@@ -386,10 +386,11 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Waits until the cluster is as it was asked for.
+    /// Waits until the cluster is as it was asked for, and nothing is wrong with it.
     async fn done(&self, change: &Change) -> Result<()> {
         self.store.consists_of(change.members).await?;
-        self.store.told("ResizePending", "False", "UpToDate").await.map(drop)
+        self.store.told("ResizePending", "False", "UpToDate").await?;
+        self.store.told("Degraded", "False", "AsExpected").await.map(drop)
     }
 }
 

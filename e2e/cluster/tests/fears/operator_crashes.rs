@@ -31,9 +31,10 @@ static UNDISTURBED: OnceCell<Vec<(Outcome, Vec<String>)>> = OnceCell::const_new(
 fn changes() -> Vec<Change> {
     let change = |name, leader, asked, members| Change { name, leader, asked, members };
     let storage = |size| json!({"size": size, "storageClassName": EXPANDABLE});
-    let one = Asked::Make(json!({"replicas": 1, "storage": storage("64Mi")}));
+    // A segment of the log takes 64 MiB, and the next one is made beforehand.
+    let one = Asked::Make(json!({"replicas": 1, "storage": storage("512Mi")}));
     let three = Asked::Change(json!({"replicas": 3}));
-    let larger = Asked::Change(json!({"storage": storage("96Mi")}));
+    let larger = Asked::Change(json!({"storage": storage("768Mi")}));
     let newer = Asked::Change(json!({"version": next_version()}));
     let one_again = Asked::Change(json!({"replicas": 1}));
     vec![
