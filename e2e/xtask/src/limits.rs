@@ -22,6 +22,10 @@ pub(crate) const SOAK_UPGRADE_SEEDS: usize = 1000;
 /// Upgrades to the next feature level on the test bed in a soak (the gate runs two).
 pub(crate) const SOAK_UPGRADES: &str = "10";
 
+/// Crash points of each change that a batch of a soak drills (`fears/operator_crashes.rs`); a change has up to eighty of them, two for
+/// each write, and ten take five minutes.
+pub(crate) const SOAK_CRASH_POINTS: [&str; 4] = ["0..20", "20..40", "40..60", "60.."];
+
 /// Members killed under full load in a soak (the gate kills three).
 pub(crate) const SOAK_KILLS: &str = "20";
 

@@ -10,8 +10,8 @@ use quorate_kubernetes::{Progress, command};
 
 use crate::cargo::{self, Cases};
 use crate::limits::{
-    SOAK_BATCH_SEEDS, SOAK_CONVERGENCE_STEPS, SOAK_KILLS, SOAK_RANDOM_SEEDS, SOAK_SEEDS,
-    SOAK_UPGRADE_SEEDS, SOAK_UPGRADES,
+    SOAK_BATCH_SEEDS, SOAK_CONVERGENCE_STEPS, SOAK_CRASH_POINTS, SOAK_KILLS, SOAK_RANDOM_SEEDS,
+    SOAK_SEEDS, SOAK_UPGRADE_SEEDS, SOAK_UPGRADES,
 };
 
 /// What is run again as a whole after an interruption.
@@ -127,12 +127,6 @@ fn batches() -> Vec<Batch> {
             "QUORATE_UPGRADES",
             SOAK_UPGRADES,
         ),
-        Batch::longer(
-            "the operator killed before and after each of its writes",
-            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture operator_crashes",
-            "QUORATE_CRASH_POINTS",
-            "all",
-        ),
         Batch::tests(
             "twelve members that become three",
             "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture twelve_members::",
@@ -143,6 +137,14 @@ fn batches() -> Vec<Batch> {
         ),
         Batch::upgrades(),
     ];
+    batches.extend(SOAK_CRASH_POINTS.iter().map(|points| {
+        Batch::longer(
+            &format!("the operator killed at the points {points} of each change"),
+            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture wherever_it_dies",
+            "QUORATE_CRASH_POINTS",
+            points,
+        )
+    }));
     batches.extend((1..=SOAK_SEEDS).step_by(SOAK_BATCH_SEEDS).map(Batch::simulator));
     batches
 }
