@@ -31,8 +31,8 @@ fn no_replicas_is_refused_and_hibernation_named() {
     let mut spec = minimal();
     spec["replicas"] = json!(0);
     assert!(refusal(&cluster(&spec)).contains("hibernated: true"), "{}", refusal(&cluster(&spec)));
-    spec["replicas"] = json!(10);
-    assert!(refusal(&cluster(&spec)).contains("at most 9"));
+    spec["replicas"] = json!(16);
+    assert!(refusal(&cluster(&spec)).contains("at most 15"));
 }
 
 #[test]

@@ -56,14 +56,14 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreClusterSpec {
-    /// Number of members, 1 to 9. Use an odd number: an even one costs a member and tolerates no
+    /// Number of members, 1 to 15. Use an odd number: an even one costs a member and tolerates no
     /// more failures. Members are added and removed one at a time. To stop the cluster and keep its
     /// data, set `hibernated: true`.
     #[x_kube(
         validation = ("self >= 1", "replicas must be at least 1; to stop the cluster and keep \
             its data set hibernated: true, to remove it delete the StoreCluster"),
-        validation = ("self <= 9", "replicas may be at most 9: each voter beyond seven only \
-            makes every write slower"),
+        validation = ("self <= 15", "replicas may be at most 15: each member beyond \
+            seven only makes every write slower"),
     )]
     pub replicas: i32,
     /// Version of the server, such as "0.1.0". Names the image unless `image` does. A change

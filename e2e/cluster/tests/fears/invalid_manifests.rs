@@ -20,7 +20,7 @@ const REFUSED: [(&str, &str, &str, &str); 19] = [
         "set hibernated: true",
     ),
     ("a negative size", "db", "replicas: -1, version: 0.1.0, storage: {size: 1Gi}", "at least 1"),
-    ("too many", "db", "replicas: 10, version: 0.1.0, storage: {size: 1Gi}", "at most 9"),
+    ("too many", "db", "replicas: 16, version: 0.1.0, storage: {size: 1Gi}", "at most 15"),
     ("no version", "db", "replicas: 3, storage: {size: 1Gi}", "spec.version: Required value"),
     ("no storage", "db", "replicas: 3, version: 0.1.0", "spec.storage: Required value"),
     ("no quantity", "db", "replicas: 3, version: 0.1.0, storage: {size: big}", "spec.storage.size"),

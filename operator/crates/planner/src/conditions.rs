@@ -6,6 +6,7 @@
 
 use crate::draft::Draft;
 use crate::growth;
+use crate::limits;
 use crate::memory::member_id;
 use crate::reason::Reason;
 use crate::trouble;
@@ -34,7 +35,7 @@ pub enum ConditionType {
     ResizePending,
     /// Claims of an earlier cluster of this name exist.
     EarlierVolumesFound,
-    /// The number of members is even.
+    /// The number of members is even, or larger than any number of failures justifies.
     SizeWarning,
     /// Two voters run on one node.
     PlacementWarning,
@@ -384,7 +385,18 @@ fn earlier_volumes(draft: &Draft<'_>) -> Finding {
 
 fn size_warning(replicas: i32) -> Finding {
     let type_ = ConditionType::SizeWarning;
-    if replicas % 2 == 0 {
+    if replicas > limits::VOTERS_WORTH_IT {
+        finding(
+            type_,
+            true,
+            "ManyVoters",
+            format!(
+                "each of {replicas} members takes part in every write; {} tolerate the loss of three \
+                 at once, which is enough for any cluster",
+                limits::VOTERS_WORTH_IT
+            ),
+        )
+    } else if replicas % 2 == 0 {
         finding(
             type_,
             true,

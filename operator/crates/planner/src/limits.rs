@@ -10,6 +10,10 @@ pub const LOOK_AGAIN_BUSY: Duration = Duration::from_millis(500);
 /// within this time even if no object of Kubernetes shows it.
 pub const LOOK_AGAIN_STEADY: Duration = Duration::from_millis(1500);
 
+/// Most members that failures can justify: seven tolerate the loss of three at once. Each more takes
+/// part in every write and is warned about (as etcd's FAQ, "What is the maximum cluster size?").
+pub const VOTERS_WORTH_IT: i32 = 7;
+
 /// How many entries a learner may be behind the leader and still be promoted. The two indexes are
 /// read at different moments, so that a busy store shows a gap of some hundred entries even for a
 /// member in step; the store itself refuses a learner that is too far behind, and 5000 is the gap

@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn refusals_say_what_to_do() {
         assert!(refusal(|c| c.spec.replicas = 0).contains("hibernated: true"));
-        assert!(refusal(|c| c.spec.replicas = 10).contains("between 1 and 9"));
+        assert!(refusal(|c| c.spec.replicas = 16).contains("between 1 and 15"));
         assert!(refusal(|c| c.metadata.name = Some("a.b".into())).contains("new StoreCluster"));
         assert!(
             refusal(|c| c.metadata.name = Some("1a".into())).contains("beginning with a letter")

@@ -77,7 +77,7 @@ pub const VOCABULARY: &[(ConditionType, Option<bool>, &[&str])] = &[
     (ConditionType::ResizePending, Some(false), &["UpToDate"]),
     (ConditionType::EarlierVolumesFound, Some(true), &["EarlierVolumesFound"]),
     (ConditionType::EarlierVolumesFound, Some(false), &["NoneFound"]),
-    (ConditionType::SizeWarning, Some(true), &["EvenSize"]),
+    (ConditionType::SizeWarning, Some(true), &["EvenSize", "ManyVoters"]),
     (ConditionType::SizeWarning, Some(false), &["OddSize"]),
     (ConditionType::PlacementWarning, Some(true), &["VotersShareNode"]),
     (ConditionType::PlacementWarning, Some(false), &["VotersApart"]),

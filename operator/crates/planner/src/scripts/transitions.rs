@@ -40,6 +40,7 @@ const TROUBLES: &[(&str, Trouble, &str)] = &[
         "warn ForeignMember",
     ),
     ("the number is even", |stage| stage.cluster.spec.replicas = 4, "warn SizeWarning"),
+    ("the number is large", |stage| stage.cluster.spec.replicas = 9, "warn SizeWarning"),
     (
         "the image is bad",
         |stage| {
