@@ -42,10 +42,8 @@
 //!
 //! # What was left out
 //!
-//! Webhooks (what can be refused at admission is refused by CEL), TLS towards members (it comes
-//! with certificates), eviction (nothing in this version restarts a member; where that comes, note
-//! that kube 5.0 sends the options of an eviction under a name that the API server ignores, so
-//! preconditions are lost on the way).
+//! Webhooks (what can be refused at admission is refused by CEL) and TLS towards members (it comes
+//! with certificates).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
