@@ -8,13 +8,16 @@ use std::pin::Pin;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use kube::client::Body;
 use rustix::process::{Signal, getpid, kill_process};
 use tower::{Layer, Service};
 
 /// Names a file to which each write appends a line when it is about to be sent.
 const RECORD: &str = "QUORATE_WRITES";
+
+/// Begins the line that says that a write was refused, as one is whose precondition no longer holds.
+const REFUSED: &str = "refused ";
 
 /// `before <number> <write>` or `after <number> <write>`: ends the process at the first, second, … write with this name.
 const POINT: &str = "QUORATE_CRASH_POINT";
@@ -61,12 +64,16 @@ impl Drill {
         Drill { record, point, seen: Mutex::default() }
     }
 
-    /// Notes a write, and says whether it is the chosen one.
-    fn meets(&self, write: &str) -> Option<&Point> {
+    fn note(&self, line: &str) {
         if let Some(record) = &self.record {
             let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
-            writeln!(file, "{write}").expect("a drill's record is written");
+            writeln!(file, "{line}").expect("a drill's record is written");
         }
+    }
+
+    /// Notes a write, and says whether it is the chosen one.
+    fn meets(&self, write: &str) -> Option<&Point> {
+        self.note(write);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let number = seen.entry(write.to_owned()).or_default();
         *number += 1;
@@ -75,7 +82,11 @@ impl Drill {
 }
 
 /// Sends a write, unless the process is to end before, or to end after.
-async fn around<T>(write: String, request: impl Future<Output = T>) -> T {
+async fn around<T, E>(
+    write: String,
+    request: impl Future<Output = Result<T, E>>,
+    accepted: impl FnOnce(&T) -> bool,
+) -> Result<T, E> {
     let point = DRILL.meets(&write);
     if point.is_some_and(|point| !point.after) {
         end();
@@ -83,6 +94,9 @@ async fn around<T>(write: String, request: impl Future<Output = T>) -> T {
     let answer = request.await;
     if point.is_some() {
         end();
+    }
+    if !answer.as_ref().is_ok_and(accepted) {
+        DRILL.note(&format!("{REFUSED}{write}"));
     }
     answer
 }
@@ -94,11 +108,14 @@ fn end() -> ! {
 }
 
 /// Sends a request to a member; those that only read are no points.
-pub(crate) async fn of_member<T>(method: &str, request: impl Future<Output = T>) -> T {
+pub(crate) async fn of_member<T, E>(
+    method: &str,
+    request: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     if matches!(method, "Status" | "Range" | "MemberList") {
         request.await
     } else {
-        around(method.to_owned(), request).await
+        around(method.to_owned(), request, |_answer| true).await
     }
 }
 
@@ -118,12 +135,12 @@ impl<S> Layer<S> for ApiWrites {
 #[derive(Clone, Debug)]
 pub(crate) struct Named<S>(S);
 
-impl<S> Service<Request<Body>> for Named<S>
+impl<S, B> Service<Request<Body>> for Named<S>
 where
-    S: Service<Request<Body>>,
+    S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
-    S::Response: 'static,
     S::Error: 'static,
+    B: 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -137,7 +154,7 @@ where
         let write = name(request.method(), request.uri().path());
         let answer = self.0.call(request);
         match write {
-            Some(write) => Box::pin(around(write, answer)),
+            Some(write) => Box::pin(around(write, answer, |answer| answer.status().is_success())),
             None => Box::pin(answer),
         }
     }

@@ -79,12 +79,12 @@ async fn undisturbed(drill: &Drill<'_>) -> &'static Vec<(Outcome, Vec<String>)> 
     let live = async || {
         let came = life(drill, "fear-crash", &vec![Staff::One; changes().len()]).await;
         let mut all = Vec::new();
-        for (change, (outcome, writes)) in changes().iter().zip(came) {
-            let writes = writes.unwrap();
-            let disruptions = outcome.disruptions;
-            println!("{}: {} writes, {disruptions} disruptions", change.name, writes.len());
-            writes.iter().for_each(|write| println!("  {write}"));
-            all.push((outcome, writes));
+        for (change, (outcome, record)) in changes().iter().zip(came) {
+            let record = record.unwrap();
+            let (points, disruptions) = (Point::all(&record).len(), outcome.disruptions);
+            println!("{}: {} writes, {disruptions} disruptions", change.name, points / 2);
+            record.iter().for_each(|line| println!("  {line}"));
+            all.push((outcome, record));
         }
         all
     };
