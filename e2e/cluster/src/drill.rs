@@ -19,7 +19,7 @@ use crate::audit::Request;
 use crate::fixture::Turn;
 use crate::images::repository;
 use crate::installation::{NAMESPACE, RELEASE, tool, words};
-use crate::limits::{ATTEMPTS, LAST_WRITE, ROLLOUT, SCALED, WATCHES_LATE};
+use crate::limits::{ATTEMPTS, LAST_WRITE, ROLLOUT, SCALED, TOLD, WATCHES_LATE};
 use crate::programs::Program;
 use crate::store::{NAME, Store};
 use crate::wait::until;
@@ -323,7 +323,8 @@ impl<'a> Life<'a> {
         Ok(Self { drill, store })
     }
 
-    /// Has a change made. Returns what came of it and what was written for it: nothing if the life did not come to its point.
+    /// Has a change made, after which the world should be as expected, if anything is. Returns what came of it and what was
+    /// written for it: nothing if the life did not come to its point.
     ///
     /// # Errors
     /// It is not carried out.
@@ -331,6 +332,7 @@ impl<'a> Life<'a> {
         &self,
         change: &Change,
         staff: Staff<'_>,
+        expected: Option<&Value>,
     ) -> Result<(Outcome, Option<Vec<String>>)> {
         if let Some(leader) = change.leader {
             self.store.let_lead(leader).await?;
@@ -353,13 +355,14 @@ impl<'a> Life<'a> {
             }
         }
         self.done(change).await.with_context(|| change.name.to_owned())?;
+        let world = self.world(expected).await?;
         let mut writes = Vec::new();
         for operator in operators {
             writes.extend(operator.end()?);
         }
         let requests = self.store.audit.requests()?;
         let disruptions = requests[before..].iter().filter(|it| disrupts(it)).count();
-        let outcome = Outcome { world: world(&self.store)?, disruptions };
+        let outcome = Outcome { world, disruptions };
         Ok((outcome, reached.then_some(writes)))
     }
 
@@ -401,6 +404,23 @@ impl<'a> Life<'a> {
         self.store.consists_of(change.members).await?;
         self.store.told("ResizePending", "False", "UpToDate").await?;
         self.store.told("Degraded", "False", "AsExpected").await.map(drop)
+    }
+
+    /// The world once it is as expected, or else as it is in the end: one who died may have told that all is well before the last
+    /// label was put right, and its successor needs a moment to see that.
+    async fn world(&self, expected: Option<&Value>) -> Result<Value> {
+        let mut is = world(&self.store)?;
+        let Some(expected) = expected else { return Ok(is) };
+        let settled = until("the same world", TOLD, async || {
+            match world(&self.store) {
+                Ok(seen) => is = seen,
+                Err(error) => return Ok(Err(error)),
+            }
+            if is == *expected { Ok(Ok(())) } else { Err("it differs".to_owned()) }
+        });
+        // Who compares the two says what differs.
+        settled.await.unwrap_or(Ok(()))?;
+        Ok(is)
     }
 }
 

@@ -47,18 +47,20 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-/// One life of a cluster, each of whose changes is carried out by somebody else. Returns what came of each change, and what was
-/// written for it, unless its point was not come to.
+/// One life of a cluster, each of whose changes is carried out by somebody else, compared with what came of each before, if
+/// anything did. Returns what came of each change, and what was written for it, unless its point was not come to.
 async fn life(
     drill: &Drill<'_>,
     namespace: &str,
     staff: &[Staff<'_>],
+    was: &[(Outcome, Vec<String>)],
 ) -> Vec<(Outcome, Option<Vec<String>>)> {
     let life = Life::begin(drill, namespace).await.unwrap();
     let mut came = Vec::new();
     let mut watched = None;
-    for (change, staff) in changes().iter().zip(staff) {
-        came.push(life.carry_out(change, *staff).await.unwrap());
+    for (index, (change, staff)) in changes().iter().zip(staff).enumerate() {
+        let expected = was.get(index).map(|(outcome, _)| &outcome.world);
+        came.push(life.carry_out(change, *staff, expected).await.unwrap());
         if watched.is_none() {
             let load = Load::light(&life.store).await.unwrap();
             watched = Some((load, Witness::start(&life.store)));
@@ -77,7 +79,7 @@ async fn life(
 /// The life that all others are compared with.
 async fn undisturbed(drill: &Drill<'_>) -> &'static Vec<(Outcome, Vec<String>)> {
     let live = async || {
-        let came = life(drill, "fear-crash", &vec![Staff::One; changes().len()]).await;
+        let came = life(drill, "fear-crash", &vec![Staff::One; changes().len()], &[]).await;
         let mut all = Vec::new();
         for (change, (outcome, record)) in changes().iter().zip(came) {
             let record = record.unwrap();
@@ -109,7 +111,7 @@ async fn lane(drill: &Drill<'_>, number: usize, agenda: &Mutex<Agenda>) {
             .iter()
             .map(|point| point.as_ref().map_or(Staff::One, Staff::Successor))
             .collect();
-        let came = life(drill, &format!("fear-crash-{number}"), &staff).await;
+        let came = life(drill, &format!("fear-crash-{number}"), &staff, was).await;
         for (index, (is, writes)) in came.iter().enumerate() {
             compare(&changes()[index], is, &was[index].0, staff[index]);
             if let (Some(point), None) = (&points[index], writes) {
@@ -165,7 +167,7 @@ async fn two_at_once_that_hear_late_do_nothing_twice() {
     let drill = Drill::begin(&turn).unwrap();
     let was = undisturbed(&drill).await;
     let staff = vec![Staff::TwoThatHearLate; changes().len()];
-    let came = life(&drill, "fear-two-operators", &staff).await;
+    let came = life(&drill, "fear-two-operators", &staff, was).await;
     for ((change, (is, _)), (was, _)) in changes().iter().zip(&came).zip(was) {
         compare(change, is, was, Staff::TwoThatHearLate);
     }
