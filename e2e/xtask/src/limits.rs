@@ -22,6 +22,9 @@ pub(crate) const SOAK_UPGRADE_SEEDS: usize = 1000;
 /// Upgrades to the next feature level on the test bed in a soak (the gate runs two).
 pub(crate) const SOAK_UPGRADES: &str = "10";
 
+/// Fears of the test bed that only a soak runs: they say `#[ignore]`.
+pub(crate) const SOAK_FEARS: usize = 10;
+
 /// Crash points of each change that a batch of a soak drills (`fears/operator_crashes.rs`); a change has up to eighty of them, two for
 /// each write, and ten take five minutes.
 pub(crate) const SOAK_CRASH_POINTS: [&str; 4] = ["0..20", "20..40", "40..60", "60.."];

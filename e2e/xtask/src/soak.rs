@@ -10,8 +10,8 @@ use quorate_kubernetes::{Progress, command};
 
 use crate::cargo::{self, Cases};
 use crate::limits::{
-    SOAK_BATCH_SEEDS, SOAK_CONVERGENCE_STEPS, SOAK_CRASH_POINTS, SOAK_KILLS, SOAK_RANDOM_SEEDS,
-    SOAK_SEEDS, SOAK_UPGRADE_SEEDS, SOAK_UPGRADES,
+    SOAK_BATCH_SEEDS, SOAK_CONVERGENCE_STEPS, SOAK_CRASH_POINTS, SOAK_FEARS, SOAK_KILLS,
+    SOAK_RANDOM_SEEDS, SOAK_SEEDS, SOAK_UPGRADE_SEEDS, SOAK_UPGRADES,
 };
 
 /// What is run again as a whole after an interruption.
@@ -127,14 +127,13 @@ fn batches() -> Vec<Batch> {
             "QUORATE_UPGRADES",
             SOAK_UPGRADES,
         ),
-        Batch::tests(
-            "twelve members that become three",
-            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture twelve_members::",
-        ),
-        Batch::tests(
-            "a roll forth and back on the test bed",
-            "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture forth_and_back",
-        ),
+        Batch {
+            cases_min: SOAK_FEARS,
+            ..Batch::tests(
+                "the fears that the gate leaves out",
+                "test --locked --profile=gate --package=quorate-e2e-cluster --test=fears -- --nocapture --test-threads=1 --ignored",
+            )
+        },
         Batch::upgrades(),
     ];
     batches.extend(SOAK_CRASH_POINTS.iter().map(|points| {
@@ -203,8 +202,8 @@ mod tests {
         let batches = batches();
         let names: BTreeSet<&str> = batches.iter().map(|batch| batch.name.as_str()).collect();
         assert_eq!(names.len(), batches.len());
-        let seeds: usize =
-            batches.iter().filter(|it| it.cases_min > 1).map(|it| it.cases_min).sum();
+        let of_seeds = batches.iter().filter(|it| it.words.iter().any(|word| word == "--seeds"));
+        let seeds: usize = of_seeds.map(|it| it.cases_min).sum();
         assert_eq!(seeds, SOAK_SEEDS + SOAK_UPGRADE_SEEDS);
     }
 }

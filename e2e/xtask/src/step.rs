@@ -38,45 +38,70 @@ pub(crate) enum Work {
     Call(fn(&Progress) -> Result<usize>),
 }
 
-/// Runs every step of a gate, a failed one included, and closes with the line `N passed, M failed`.
+/// What came of a step.
+#[derive(Debug, Default, PartialEq)]
+struct Outcome {
+    cases: Cases,
+    /// Why it failed, for the end of all that is printed.
+    complaints: Vec<String>,
+}
+
+impl Outcome {
+    fn passed(cases: usize) -> Self {
+        Self { cases: Cases { passed: cases, failed: 0 }, complaints: Vec::new() }
+    }
+
+    fn complain(&mut self, complaint: String) {
+        println!("{complaint}");
+        self.complaints.push(complaint);
+    }
+}
+
+/// Runs every step of a gate, a failed one included, and closes with the line `N passed, M failed` and with what failed: CI keeps
+/// the end of what is printed, and the steps after a failed one print much.
 ///
 /// # Errors
 /// A step failed.
 pub(crate) fn run_all(gate: &str, steps: &[Step]) -> Result<()> {
     let progress = &Progress::start();
     let mut total = Cases::default();
-    let mut failed = Vec::new();
+    let mut failed: Vec<(&str, Outcome)> = Vec::new();
     for (number, step) in (1..).zip(steps) {
         progress.say(format!("{gate} {number}/{}: {}: {}", steps.len(), step.name, step.says));
         let own = Progress::start();
-        let cases = match step.run(progress) {
-            Ok(cases) => cases,
-            Err(error) => {
-                println!("{error:#}");
-                Cases { passed: 0, failed: 1 }
-            }
-        };
-        let cases = step.judge(cases);
-        total.passed += cases.passed;
-        total.failed += cases.failed;
+        let outcome = step.judge(step.run(progress).unwrap_or_else(|error| {
+            let mut outcome =
+                Outcome { cases: Cases { passed: 0, failed: 1 }, ..Outcome::default() };
+            outcome.complain(format!("{error:#}"));
+            outcome
+        }));
+        let Cases { passed, failed: bad } = outcome.cases;
+        total.passed += passed;
+        total.failed += bad;
         let seconds = own.elapsed().as_secs_f64();
-        let Cases { passed, failed: bad } = cases;
         let end = if bad == 0 { "ok" } else { "FAILED" };
         progress
             .say(format!("{}: {end}: {passed} passed, {bad} failed in {seconds:.1} s", step.name));
         if bad > 0 {
-            failed.push(step.name);
+            failed.push((step.name, outcome));
         }
     }
     println!("\n{} passed, {} failed", total.passed, total.failed);
+    for (name, outcome) in &failed {
+        println!("\n{name} failed:");
+        for complaint in &outcome.complaints {
+            println!("    {complaint}");
+        }
+    }
     if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
+        let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+        bail!("failed: {}", names.join(", "));
     }
     Ok(())
 }
 
 impl Step {
-    fn run(&self, progress: &Progress) -> Result<Cases> {
+    fn run(&self, progress: &Progress) -> Result<Outcome> {
         match self.work {
             Work::Cargo(variables, words) => {
                 let mut command = cargo::command(words);
@@ -95,20 +120,21 @@ impl Step {
                 let one = |_: &str| Cases { passed: 1, failed: 0 };
                 self.run_command(&mut prepare(progress)?, one, progress)
             }
-            Work::Call(function) => Ok(Cases { passed: function(progress)?, failed: 0 }),
+            Work::Call(function) => Ok(Outcome::passed(function(progress)?)),
         }
     }
 
     /// Fewer cases than the table says make one failure more.
-    fn judge(&self, mut cases: Cases) -> Cases {
-        if cases.failed == 0 && cases.passed < self.cases_min {
-            println!(
-                "{} ran {} cases and must run {}: a test is gone, or the number in e2e/xtask/src/gate.rs is old",
-                self.name, cases.passed, self.cases_min
-            );
-            cases.failed += 1;
+    fn judge(&self, mut outcome: Outcome) -> Outcome {
+        let Cases { passed, failed } = outcome.cases;
+        if failed == 0 && passed < self.cases_min {
+            outcome.complain(format!(
+                "{} ran {passed} cases and must run {}: a test is gone, or the number in e2e/xtask/src/gate.rs is old",
+                self.name, self.cases_min
+            ));
+            outcome.cases.failed += 1;
         }
-        cases
+        outcome
     }
 
     fn run_command(
@@ -116,32 +142,29 @@ impl Step {
         command: &mut Command,
         count: impl Fn(&str) -> Cases,
         progress: &Progress,
-    ) -> Result<Cases> {
+    ) -> Result<Outcome> {
         let log = log_file(self.name)?;
         let status = command::status_logged(command, &log, self.name, progress)?;
         let words = fs::read(&log).with_context(|| format!("read {}", log.display()))?;
         let words = String::from_utf8_lossy(&words);
         if status.success() {
-            return Ok(count(&words));
+            return Ok(Outcome { cases: count(&words), complaints: Vec::new() });
         }
         let lines: Vec<&str> = words.lines().collect();
         for line in &lines[lines.len().saturating_sub(FAILED_LOG_LINES)..] {
             println!("    {line}");
         }
-        // Last, since CI shows the end of what was printed.
+        let mut outcome = Outcome::default();
         for line in panics(&lines) {
-            println!("    {line}");
+            outcome.complain(line.to_owned());
         }
-        println!(
-            "`{}` ended with {status}; its log: {}",
-            command::describe(command),
-            log.display()
-        );
-        let cases = match self.work {
-            Work::Tests(_) | Work::Program(_) => count(&words),
-            Work::Cargo(..) | Work::Tool(_) | Work::Call(_) => Cases::default(),
-        };
-        Ok(Cases { failed: cases.failed.max(1), ..cases })
+        let called = command::describe(command);
+        outcome.complain(format!("`{called}` ended with {status}; its log: {}", log.display()));
+        if matches!(self.work, Work::Tests(_) | Work::Program(_)) {
+            outcome.cases = count(&words);
+        }
+        outcome.cases.failed = outcome.cases.failed.max(1);
+        Ok(outcome)
     }
 }
 
@@ -174,22 +197,24 @@ mod tests {
     #[test]
     fn too_few_cases_fail_a_step_that_passed() {
         let step = step(3, Work::Call(|_| Ok(2)));
-        let cases = step.judge(step.run(&Progress::start()).unwrap());
-        assert_eq!(cases, Cases { passed: 2, failed: 1 });
+        let outcome = step.judge(step.run(&Progress::start()).unwrap());
+        assert_eq!(outcome.cases, Cases { passed: 2, failed: 1 });
+        assert!(outcome.complaints[0].contains("a test is gone"), "{outcome:?}");
     }
 
     #[test]
     fn enough_cases_pass() {
         let step = step(2, Work::Call(|_| Ok(2)));
-        let cases = step.judge(step.run(&Progress::start()).unwrap());
-        assert_eq!(cases, Cases { passed: 2, failed: 0 });
+        assert_eq!(step.judge(step.run(&Progress::start()).unwrap()), Outcome::passed(2));
         run_all("check", &[step]).unwrap();
     }
 
     #[test]
     fn a_command_that_fails_is_a_failure() {
         let step = step(0, Work::Cargo(&[], &["no-such-chore"]));
-        assert_eq!(step.run(&Progress::start()).unwrap(), Cases { passed: 0, failed: 1 });
+        let outcome = step.run(&Progress::start()).unwrap();
+        assert_eq!(outcome.cases, Cases { passed: 0, failed: 1 });
+        assert!(outcome.complaints.iter().any(|it| it.contains("no-such-chore")), "{outcome:?}");
         let error = run_all("check", &[step]).unwrap_err().to_string();
         assert!(error.contains("xtask-test"), "{error}");
     }

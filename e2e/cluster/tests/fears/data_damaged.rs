@@ -94,6 +94,7 @@ async fn in_the_log_it_costs_the_member_and_in_young_rows_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a second case of its fear, of minutes: cargo xtask soak"]
 async fn in_old_rows_it_costs_the_member_however_often_it_is_started_again() {
     let turn = turn().await.unwrap();
     let store = Store::formed(&turn, "fear-old-damage", 3).await.unwrap();

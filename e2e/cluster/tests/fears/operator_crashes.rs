@@ -162,6 +162,7 @@ async fn wherever_it_dies_the_same_world_comes_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+#[ignore = "a second case of its fear, of minutes: cargo xtask soak"]
 async fn two_at_once_that_hear_late_do_nothing_twice() {
     let turn = turn().await.unwrap();
     let drill = Drill::begin(&turn).unwrap();

@@ -52,6 +52,7 @@ pub(crate) async fn kill_operator(turn: &Turn) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "operator_crashes kills it at points of its choice: cargo xtask soak"]
 async fn twice_in_one_scale_out() {
     let turn = turn().await.unwrap();
     fresh_operator(&turn).await;

@@ -6,6 +6,7 @@ use quorate_e2e_cluster::rival;
 use quorate_e2e_cluster::store::Store;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "what it counts is etcd's: cargo xtask soak"]
 async fn is_counted_the_same_way() {
     let turn = turn().await.unwrap();
     rival::import(&turn).unwrap();

@@ -73,6 +73,7 @@ async fn of_three_it_ends_empty_the_others_go_on_and_another_takes_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a second case of its fear, of minutes: cargo xtask soak"]
 async fn alone_it_waits_and_serves_nothing() {
     let turn = turn().await.unwrap();
     let store = Store::formed(&turn, "fear-only-one-wiped", 1).await.unwrap();

@@ -128,6 +128,7 @@ async fn they_grow_in_use_and_nobody_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a second case of its fear, of minutes: cargo xtask soak"]
 async fn an_operator_that_dies_between_two_claims_is_continued() {
     let turn = turn().await.unwrap();
     fresh_operator(&turn).await;
