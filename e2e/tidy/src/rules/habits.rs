@@ -22,6 +22,12 @@ const SENTENCE_LINES_MAX: usize = 3;
 /// Lines within which an attribute about lints ends.
 const LINT_LINES_MAX: usize = 12;
 
+/// Where a test may be left to the soak: what the batch "the fears that the gate leaves out" runs.
+const SOAKED: &str = "e2e/cluster/tests/fears/";
+
+/// How the reason of such a test ends.
+const SOAK: &str = ": cargo xtask soak";
+
 /// Generated code is allowed what it does; the essay above it says that it is generated. The derive of the resources makes
 /// private copies of public types; a comment says so.
 const WITHOUT_REASON: &[&str] = &["node/crates/proto/src/lib.rs", "crds/src/lib.rs"];
@@ -151,6 +157,13 @@ pub fn lint_exceptions(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// Whether what is left out on a line of a file, counted from 1, is a fear of the test bed that the soak runs, and says so: its batch
+/// runs all that is ignored there, and nowhere else.
+fn is_soaked(file: &SourceFile, line: usize) -> bool {
+    let mut reasons = file.literals.iter().filter(|literal| literal.line == line);
+    file.path.starts_with(SOAKED) && reasons.any(|reason| reason.text.ends_with(SOAK))
+}
+
 /// No test is left out, no code left open.
 #[must_use]
 pub fn marks(tree: &Tree) -> Vec<Finding> {
@@ -161,7 +174,7 @@ pub fn marks(tree: &Tree) -> Vec<Finding> {
     for file in &tree.rust {
         for (index, line) in file.lines.iter().enumerate() {
             let mut find = |advice: &str| findings.push(Finding::at(&file.path, index + 1, advice));
-            if line.code.contains("#[ignore") {
+            if line.code.contains("#[ignore") && !is_soaked(file, index + 1) {
                 find("a test that does not run is no test: make it run, or delete it");
             }
             for call in ["todo!", "unimplemented!"] {
@@ -249,10 +262,23 @@ mod tests {
             (format!("// {open}: later"), 1),
             (format!("// {open}(#12): later"), 0),
             ("#[ignore]\nfn f() {}".to_owned(), 1),
+            ("#[ignore = \"of minutes: cargo xtask soak\"]\nfn f() {}".to_owned(), 1),
             (["to", "do!()"].concat(), 1),
             (format!("let a = \"{open}\";"), 0),
         ] {
             assert_eq!(marks(&tree("a/src/b.rs", &text)).len(), count, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_fear_may_be_left_to_the_soak_if_it_says_so() {
+        for (text, count) in [
+            ("#[ignore = \"of minutes: cargo xtask soak\"]\nfn f() {}", 0),
+            ("#[ignore = \"of minutes\"]\nfn f() {}", 1),
+            ("#[ignore]\nfn f() {}", 1),
+        ] {
+            let tree = tree("e2e/cluster/tests/fears/b.rs", text);
+            assert_eq!(marks(&tree).len(), count, "{text:?}");
         }
     }
 }
